@@ -1,0 +1,56 @@
+"""Segment slides of any size with a U-Net, without seams.
+
+The answer does not depend on how the slide was cut: not on chunks, block size,
+workers, order, crashes or resumes.
+
+Names are loaded when they are first used, so that ``import bigunet`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bigunet.inference import predict, segment
+    from bigunet.models.checkpoint import load_model, save_model
+    from bigunet.models.unet import UNet
+    from bigunet.pipeline import Segmentation, segment_image
+    from bigunet.verification import Verification, verify_image
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Segmentation",
+    "UNet",
+    "Verification",
+    "__version__",
+    "load_model",
+    "predict",
+    "save_model",
+    "segment",
+    "segment_image",
+    "verify_image",
+]
+
+_HOME = {
+    "Segmentation": "bigunet.pipeline",
+    "UNet": "bigunet.models.unet",
+    "Verification": "bigunet.verification",
+    "load_model": "bigunet.models.checkpoint",
+    "predict": "bigunet.inference",
+    "save_model": "bigunet.models.checkpoint",
+    "segment": "bigunet.inference",
+    "segment_image": "bigunet.pipeline",
+    "verify_image": "bigunet.verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'bigunet' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
