@@ -1,0 +1,1 @@
+"""The network, what a model file says, and how it is run on a device."""

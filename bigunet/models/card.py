@@ -1,0 +1,136 @@
+"""What a model file says beside the weights: names, colours, and what the pixels must be like."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from bigunet.errors import InputError
+from bigunet.images.intensity import IntensityRule
+
+__all__ = ["ModelCard", "default_class_names", "default_colors"]
+
+# The name becomes a label's folder and part of a URL, so it can name nothing else.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_COLOR = re.compile(r"#[0-9a-f]{6}")
+# Okabe and Ito's palette, told apart by colour-blind readers; the background is black.
+_PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Settings that travel with a network; the defaults are those of a bare one.
+
+    Raises
+    ------
+    InputError
+        A value that cannot be meant; the message names it.
+    """
+
+    name: str = "unet"
+    """Name of the model, and of the labels it makes: letters, digits, ``.``, ``_``, ``-``."""
+    class_names: tuple[str, ...] = ()
+    """One per class; empty: `default_class_names`."""
+    class_colors: tuple[str, ...] = ()
+    """``#rrggbb``, one per class; empty: `default_colors`."""
+    intensity: IntensityRule | None = None
+    """How pixels are normalised; None: not at all."""
+    pixel_size: float | None = None
+    """Side of the pixels it was trained on, in micrometres; None: not known."""
+    border: Literal["symmetric"] = "symmetric"
+    """How the image goes on beyond its end, in numpy's words."""
+
+    def __post_init__(self) -> None:
+        name: Any = self.name
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InputError(
+                f"model name {name!r}: use up to 100 letters, digits, '.', '_' or '-', "
+                "the first a letter or digit"
+            )
+        for field in ("class_names", "class_colors"):
+            object.__setattr__(self, field, _strings(getattr(self, field), field))
+        object.__setattr__(self, "class_colors", tuple(c.lower() for c in self.class_colors))
+        for color in self.class_colors:
+            if not _COLOR.fullmatch(color):
+                raise InputError(f"class color {color!r}: use '#rrggbb'")
+        if len(set(self.class_names)) < len(self.class_names) or "" in self.class_names:
+            raise InputError(f"class names {self.class_names}: each must be different, none empty")
+        if self.intensity is not None and not isinstance(self.intensity, IntensityRule):
+            raise InputError(f"intensity {self.intensity!r}: an IntensityRule or None is needed")
+        if self.pixel_size is not None:
+            object.__setattr__(self, "pixel_size", _micrometres(self.pixel_size))
+        if self.border != "symmetric":
+            raise InputError(f"border {self.border!r}: only 'symmetric' is known")
+
+    def check_classes(self, classes: int) -> None:
+        """Raise InputError unless names and colours, where given, are one per class."""
+        for what in ("class_names", "class_colors"):
+            given = len(getattr(self, what))
+            if given not in (0, classes):
+                raise InputError(f"{given} {what} for {classes} classes: give one each, or none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as they stand in a model file."""
+        return {
+            **asdict(self),
+            "class_names": list(self.class_names),
+            "class_colors": list(self.class_colors),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
+        """Build a card from `to_dict`'s values.
+
+        Raises
+        ------
+        InputError
+            Unknown or missing entries, or values that cannot be meant.
+        """
+        _same_keys(values, {field.name for field in fields(cls)}, "card")
+        intensity = values["intensity"]
+        if intensity is not None:
+            _same_keys(intensity, {field.name for field in fields(IntensityRule)}, "intensity")
+            intensity = IntensityRule(**intensity)
+        return cls(**{**values, "intensity": intensity})
+
+
+def default_class_names(classes: int) -> tuple[str, ...]:
+    """Return background, foreground; or background, class 1 and so on.
+
+    Examples
+    --------
+    >>> default_class_names(3)
+    ('background', 'class 1', 'class 2')
+    """
+    if classes == 2:
+        return ("background", "foreground")
+    return tuple(f"class {c}" if c else "background" for c in range(classes))
+
+
+def default_colors(classes: int) -> tuple[str, ...]:
+    """Return a colour ``#rrggbb`` per class: black, then a palette that repeats."""
+    return tuple(_PALETTE[1 + (c - 1) % (len(_PALETTE) - 1) if c else 0] for c in range(classes))
+
+
+def _strings(values: Any, field: str) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
+        raise InputError(f"{field} {values!r}: a list of strings is needed")
+    return tuple(values)
+
+
+def _micrometres(value: Any) -> float:
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    if not usable or not 0 < value < math.inf:
+        raise InputError(f"pixel size {value!r}: micrometres above 0 are needed")
+    return float(value)
+
+
+def _same_keys(values: Any, expected: set[str], what: str) -> None:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{what} is not a table of settings")
+    if set(values) != expected:
+        odd = ", ".join(sorted(repr(key) for key in set(values) ^ expected))
+        raise InputError(f"{what} has entries missing or unknown: {odd}")
