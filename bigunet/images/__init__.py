@@ -1,0 +1,1 @@
+"""Where pixels come from and where they go: images, labels, pyramids, samples."""

@@ -1,0 +1,214 @@
+"""One result image on disk, and the windows that are written to it.
+
+Zarr writes whole *write units* (chunks): two tasks that write into the same one
+lose each other's pixels. So a run may cut its windows only where a unit ends,
+or where the run itself ends::
+
+        unit ┬────────┬────────┬────────┐
+             │     ┌╌╌┼╌╌╌╌╌╌╌╌┼╌╌┐     │    ╌ region of the run
+             │     ╎ A│   B    │C ╎     │    A, B, C: windows of three tasks;
+             ├─────┼──┼────────┼──┼─────┤    no unit is touched by two of them
+             │     └╌╌┼╌╌╌╌╌╌╌╌┼╌╌┘     │
+             └────────┴────────┴────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from bigunet.errors import RunError
+from bigunet.images.ngff import Axis
+
+__all__ = ["Output", "assert_disjoint_writes", "read_window", "write_window"]
+
+Array: TypeAlias = NDArray[Any]
+Window: TypeAlias = tuple[slice, slice]
+"""Rows and columns, both with a start and a stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A result image that a run writes; small, so it travels with every task."""
+
+    kind: Literal["classes", "probabilities"]
+    """Ids are kept in the lower levels, probabilities are averaged."""
+    path: Path
+    """The group while the run goes on."""
+    final: Path
+    """The group once it is committed."""
+    mark: Path
+    """A file that exists as long as this run owns `path`."""
+    axes: tuple[Axis, ...]
+    """In NGFF's order; y and x are the last two."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of each level."""
+    chunk: tuple[int, int]
+    """(Y, X) of a write unit of level 0; lower levels have the same, clipped to their shape."""
+    dtype: str
+    """numpy's name."""
+    scales: tuple[tuple[float, ...], ...]
+    """Of each level, per axis."""
+    translation: tuple[float, ...]
+    """Of all levels, per axis."""
+    region: tuple[tuple[int, int], tuple[int, int]]
+    """(first, last + 1) row and column of level 0 that this run writes."""
+    zarr_format: Literal[2, 3]
+
+    @property
+    def axis_names(self) -> str:
+        """The letters of the axes, such as ``tzyx``."""
+        return "".join(axis.name for axis in self.axes)
+
+    @property
+    def planes(self) -> tuple[int, ...]:
+        """Sizes of t and z, as far as there are such axes."""
+        pairs = zip(self.axis_names[:-2], self.shapes[0], strict=False)
+        return tuple(size for name, size in pairs if name != "c")
+
+    @property
+    def channels(self) -> int:
+        """Size of the channel axis; 1 where there is none."""
+        return self.shapes[0][self.axis_names.index("c")] if "c" in self.axis_names else 1
+
+    def array_path(self, level: int) -> Path:
+        """Folder of a level's array, while the run goes on."""
+        return self.path / str(level)
+
+    def unit(self, level: int) -> tuple[int, int]:
+        """Rows and columns of a write unit of a level."""
+        height, width = self.shapes[level][-2:]
+        return min(self.chunk[0], height), min(self.chunk[1], width)
+
+    def select(self, index: tuple[int, ...], y: slice, x: slice, channel: Any) -> tuple[Any, ...]:
+        """Build the selection of a window of one plane for the array of a level."""
+        if len(index) != len(self.planes):
+            raise ValueError(f"plane {index} does not fit the axes {self.axis_names}")
+        others = iter(index)
+        leading = (channel if name == "c" else next(others) for name in self.axis_names[:-2])
+        return (*leading, y, x)
+
+
+def assert_disjoint_writes(output: Output, windows: Iterable[Window]) -> None:
+    """Check before the first write that no two windows of level 0 share a write unit.
+
+    Parameters
+    ----------
+    windows : iterable of (slice, slice)
+        Rows and columns that the tasks of one plane are going to write.
+
+    Raises
+    ------
+    ValueError
+        If a window is cut inside a write unit, lies outside the region of the
+        run, or two of them meet; a defect of the plan, never the user's fault.
+    """
+    (height, width), units = output.shapes[0][-2:], output.unit(0)
+    taken = np.zeros((-(-height // units[0]), -(-width // units[1])), dtype=bool)
+    for window in windows:
+        _check_window(output, 0, window)
+        touched = tuple(_units(s, unit) for s, unit in zip(window, units, strict=True))
+        if taken[touched].any():
+            raise ValueError(f"two tasks would write {_place(window)} of {output.final}")
+        taken[touched] = True
+
+
+def write_window(
+    output: Output, level: int, index: tuple[int, ...], y: slice, x: slice, data: Array
+) -> None:
+    """Write a window of one plane that shares no write unit with another task's.
+
+    Parameters
+    ----------
+    index : tuple of int
+        Position along t and z, as far as there are such axes.
+    data : (Y, X) array, or (C, Y, X) where the output has channels
+
+    Raises
+    ------
+    ValueError
+        If the window is cut inside a write unit or does not fit `data`.
+    RunError
+        If the place cannot be written to (any more), or another run took it over.
+    """
+    _check_window(output, level, (y, x))
+    shape = (y.stop - y.start, x.stop - x.start)
+    if data.shape != ((output.channels, *shape) if "c" in output.axis_names else shape):
+        raise ValueError(f"data of shape {data.shape} do not fit {_place((y, x))}")
+    if not output.mark.exists():
+        raise RunError(
+            f"{output.final} was taken over by another run, or its staged data were removed; "
+            "start again, one run at a time"
+        )
+    selection = output.select(index, y, x, slice(None))
+    try:
+        zarr.open_array(output.array_path(level), mode="r+")[selection] = data
+    except Exception as error:
+        # Codecs raise whatever they like where a chunk is completed by its second part.
+        raise _failed("write", output, level, index, (y, x), error) from error
+
+
+def read_window(
+    output: Output,
+    level: int,
+    index: tuple[int, ...],
+    y: slice,
+    x: slice,
+    channel: int | slice = slice(None),
+) -> Array:
+    """Read a window of one plane while the run goes on, as `write_window` takes it.
+
+    Raises
+    ------
+    RunError
+        If what is stored there cannot be read.
+    """
+    selection = output.select(index, y, x, channel)
+    try:
+        return np.asarray(zarr.open_array(output.array_path(level), mode="r")[selection])
+    except Exception as error:
+        raise _failed("read", output, level, index, (y, x), error) from error
+
+
+def _units(window: slice, unit: int) -> slice:
+    return slice(window.start // unit, -(-window.stop // unit))
+
+
+def _check_window(output: Output, level: int, window: Window) -> None:
+    whole = tuple((0, size) for size in output.shapes[level][-2:])
+    allowed = output.region if level == 0 else whole
+    for part, unit, (first, last) in zip(window, output.unit(level), allowed, strict=True):
+        inside = first <= part.start < part.stop <= last
+        if not inside or any(
+            edge % unit and edge not in (first, last) for edge in (part.start, part.stop)
+        ):
+            raise ValueError(
+                f"{_place(window)} of level {level} of {output.final} are not cut at its "
+                f"write units of {unit} or the run's region {first}:{last}"
+            )
+
+
+def _place(window: Window) -> str:
+    rows, columns = window
+    return f"rows {rows.start}:{rows.stop}, columns {columns.start}:{columns.stop}"
+
+
+def _failed(
+    verb: str,
+    output: Output,
+    level: int,
+    index: tuple[int, ...],
+    window: Window,
+    error: Exception,
+) -> RunError:
+    names = [name for name in output.axis_names[:-2] if name != "c"]
+    plane = " ".join(f"{name}={i}" for name, i in zip(names, index, strict=True))
+    where = _place(window) + (f", plane {plane}" if plane else "")
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return RunError(f"cannot {verb} {output.array_path(level)}, {where}: {reason}")

@@ -1,0 +1,172 @@
+"""No two tasks write the same Zarr object, and what cannot be written is said."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import pickle
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigunet.errors import RunError
+from bigunet.images.labels import plan_destination
+from bigunet.images.open import open_image
+from bigunet.images.output import Output, assert_disjoint_writes, read_window, write_window
+from tests.images.stores import write_image
+
+SIZE = (50, 37)
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def output(tmp_path: Path, request: pytest.FixtureRequest) -> Output:
+    return make_output(tmp_path, request.param)
+
+
+def make_output(path: Path, version: str = "0.5", axes: str = "tczyx", region=None) -> Output:
+    image = open_image(write_image(path / "in.zarr", axes, version))
+    destination = plan_destination(image, 0, name="n", chunk=(8, 16), classes=2, region=region)
+    destination.create()
+    return destination.outputs[0]
+
+
+def cut(start: int, stop: int, step: int) -> list[slice]:
+    """Cut [start, stop) where multiples of `step` lie."""
+    edges = [start, *range((start // step + 1) * step, stop, step), stop]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def test_windows_of_all_planes_come_back(output):
+    data = np.random.default_rng(0).integers(0, 5, (2, 2, *SIZE)).astype(np.uint8)
+    for index in np.ndindex(2, 2):
+        for y in cut(0, 50, 16):
+            for x in cut(0, 37, 16):
+                write_window(output, 0, index, y, x, data[index][y, x])
+    np.testing.assert_array_equal(zarr.open_array(output.array_path(0), mode="r")[:], data)
+    found = read_window(output, 0, (1, 0), slice(3, 20), slice(30, 37))
+    np.testing.assert_array_equal(found, data[1, 0, 3:20, 30:37])
+
+
+@pytest.mark.parametrize(
+    ("y", "x"),
+    [
+        (slice(0, 9), slice(0, 16)),
+        (slice(4, 8), slice(0, 16)),
+        (slice(0, 8), slice(0, 36)),
+        (slice(0, 8), slice(1, 37)),
+        (slice(0, 58), slice(0, 37)),
+        (slice(8, 8), slice(0, 37)),
+        (slice(-8, 8), slice(0, 37)),
+    ],
+)
+def test_no_window_is_cut_inside_a_unit(tmp_path, y, x):
+    output = make_output(tmp_path, axes="yx")
+    data = np.zeros((abs(y.stop - y.start), x.stop - x.start), np.uint8)
+    with pytest.raises(ValueError, match="not cut at its write units"):
+        write_window(output, 0, (), y, x, data)
+    with pytest.raises(ValueError, match="not cut at its write units"):
+        assert_disjoint_writes(output, [(y, x)])
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_windows_of_a_region_touch_each_object_once(tmp_path_factory, data):
+    start = data.draw(st.tuples(st.integers(0, 49), st.integers(0, 36)))
+    stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, SIZE, strict=True)]
+    k = data.draw(st.integers(1, 3))
+    region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    output = replace(PLAIN, region=tuple((s.start, s.stop) for s in region))
+    windows = [(y, x) for y in cut(start[0], stop[0], 8 * k) for x in cut(start[1], stop[1], 16)]
+    assert_disjoint_writes(output, windows)
+    touched = [(i, j) for y, x in windows for i in objects(y, 8) for j in objects(x, 16)]
+    assert len(touched) == len(set(touched))
+    twice = [*windows, data.draw(st.sampled_from(windows))]
+    with pytest.raises(ValueError, match="two tasks"):
+        assert_disjoint_writes(output, twice)
+    cut_window = data.draw(st.sampled_from(windows))
+    inner = [e for e in range(cut_window[0].start + 1, cut_window[0].stop) if e % 8]
+    if inner:
+        first = slice(cut_window[0].start, data.draw(st.sampled_from(inner)))
+        with pytest.raises(ValueError, match="not cut"):
+            assert_disjoint_writes(output, [(first, cut_window[1])])
+
+
+def objects(part: slice, unit: int) -> range:
+    return range(part.start // unit, (part.stop - 1) // unit + 1)
+
+
+def plain() -> Output:
+    from tests.images.test_pyramid import plain_output
+
+    output = plain_output(50, 8, (0, 50))
+    return replace(output, shapes=((50, 37),), chunk=(8, 16), region=((0, 50), (0, 37)))
+
+
+PLAIN = plain()
+
+
+def test_a_region_is_written_inside_only(tmp_path):
+    region = (slice(11, 30), slice(5, 21))
+    output = make_output(tmp_path, axes="yx", region=region)
+    for y in cut(11, 30, 8):
+        for x in cut(5, 21, 16):
+            write_window(output, 0, (), y, x, np.ones((y.stop - y.start, x.stop - x.start), "u1"))
+    expected = np.zeros(SIZE)
+    expected[11:30, 5:21] = 1
+    np.testing.assert_array_equal(zarr.open_array(output.array_path(0), mode="r")[:], expected)
+    with pytest.raises(ValueError, match="the run's region 11:30"):
+        write_window(output, 0, (), slice(8, 16), slice(5, 16), np.ones((8, 11), "u1"))
+
+
+def test_threads_lose_nothing(tmp_path):
+    output = make_output(tmp_path, axes="yx")
+    windows = [(y, x) for y in cut(0, 50, 8) for x in cut(0, 37, 16)]
+    data = np.random.default_rng(1).integers(1, 255, SIZE).astype(np.uint8)
+    threads = [
+        threading.Thread(target=write_window, args=(output, 0, (), *w, data[w])) for w in windows
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(zarr.open_array(output.array_path(0), mode="r")[:], data)
+
+
+def test_data_and_planes_must_fit(tmp_path):
+    output = make_output(tmp_path, axes="zyx")
+    with pytest.raises(ValueError, match="do not fit"):
+        write_window(output, 0, (0,), slice(0, 8), slice(0, 16), np.zeros((8, 8), np.uint8))
+    with pytest.raises(ValueError, match="does not fit the axes zyx"):
+        write_window(output, 0, (), slice(0, 8), slice(0, 16), np.zeros((8, 16), np.uint8))
+
+
+def test_a_full_disk_is_named(output, monkeypatch):
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("zarr.storage._local._put", full)
+    with pytest.raises(RunError) as caught:
+        write_window(output, 0, (1, 0), slice(8, 16), slice(0, 16), np.ones((8, 16), np.uint8))
+    assert str(caught.value) == (
+        f"cannot write {output.array_path(0)}, rows 8:16, columns 0:16, plane t=1 z=0: "
+        "No space left on device"
+    )
+    assert caught.value.exit_code == 1
+
+
+def test_a_run_that_lost_its_place_writes_no_more(output):
+    output.mark.unlink()
+    with pytest.raises(RunError, match="taken over by another run"):
+        write_window(output, 0, (0, 0), slice(0, 8), slice(0, 16), np.ones((8, 16), np.uint8))
+
+
+def test_outputs_travel(output):
+    assert pickle.loads(pickle.dumps(output)) == output
+    assert len(pickle.dumps(output)) < 3000
