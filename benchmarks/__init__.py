@@ -1,0 +1,1 @@
+"""Questions of speed, memory and exactness, one a file; see README.md."""
