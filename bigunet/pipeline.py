@@ -1,0 +1,389 @@
+"""The route of ``bigunet segment``: the one file that knows every stage.
+
+open → plan → measure intensities → create the output, unlisted → blocks (read,
+predict, write) → pyramid → metadata last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.delayed import Delayed
+
+from bigunet import __version__
+from bigunet.cluster import EMBEDDED, Executor, Failure, open_executor, task
+from bigunet.errors import BigunetError, RunError
+from bigunet.geometry import Block, Tiling
+from bigunet.images.intensity import Limits, measure_limits
+from bigunet.images.labels import finish_interrupted
+from bigunet.images.open import Plane, open_image
+from bigunet.images.output import Output, assert_disjoint_writes, write_window
+from bigunet.images.pyramid import pyramid_tasks, reduce_window
+from bigunet.inference import overlapped, predict_block, time_tile
+from bigunet.models.checkpoint import load_model, model_digest
+from bigunet.models.runtime import Predictor, torch_threads_kept
+from bigunet.models.unet import UNet
+from bigunet.plan import Plan, Settings, plan_run
+
+__all__ = ["Progress", "Segmentation", "plan_image", "segment_image"]
+
+_NAMED_CAUSES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a run tells while it goes on."""
+
+    stage: str
+    """``plan``, ``segment``, ``pyramid`` or ``commit``."""
+    done: int = 0
+    total: int = 0
+    pixels: int = 0
+    """Output pixels done so far."""
+    seconds: float = 0.0
+    """Since the stage began."""
+    message: str | None = None
+    """A line for the user."""
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """What a run has written."""
+
+    plan: Plan
+    outputs: dict[str, Path]
+    """Group of each kind that was saved."""
+    blocks: dict[str, int]
+    """``total``, ``computed`` and ``failed``."""
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """Return where the result is and how to look at it."""
+        megapixels = self.plan.pixels / 1e6
+        speed = megapixels / max(self.seconds, 1e-9)
+        return [
+            f"{megapixels:.1f} Mpx in {self.seconds:.1f} s ({speed:.2f} Mpx/s)",
+            *(f"{kind}: {path}" for kind, path in self.outputs.items()),
+            *_how_to_look(self.plan),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same for machines."""
+        return {
+            "outputs": {kind: str(path) for kind, path in self.outputs.items()},
+            "blocks": self.blocks,
+            "seconds": round(self.seconds, 3),
+            "plan": self.plan.as_dict(),
+        }
+
+
+def segment_image(
+    path: str | Path,
+    model: UNet | str | Path,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Segmentation:
+    """Segment a stored slide and write the result as a label of the same slide.
+
+    What is written is what the network would give if the whole slide fitted in
+    memory. Until the run is complete no reader sees a label: metadata is the
+    last thing written.
+
+    Parameters
+    ----------
+    path : path
+        OME-Zarr image, local.
+    model : UNet, path or name
+        The network.
+    progress : callable, optional
+        Called with `Progress` while the run goes on.
+    **options
+        The fields of `bigunet.plan.Settings`, such as ``name=`` or ``region=``.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    BigunetError
+        Refused before anything was written.
+    RunError
+        Began and could not finish; names what failed, and nothing is listed.
+    """
+    tell = progress or _nobody
+    network = _as_model(model)
+    settings = Settings(**options)
+    finish_interrupted(
+        open_image(path), name=settings.name or network.card.name, output=settings.output
+    )
+    plan = plan_run(path, network, settings)
+    for line in plan.notes:
+        tell(Progress(stage="plan", message=line))
+    began = time.monotonic()
+    with torch_threads_kept(), open_executor(plan.scheduler, plan.workers) as executor:
+        plan = _with_limits(plan, network, executor)
+        tell(Progress(stage="plan", message=plan.headline()))
+        _run(plan, network, executor, tell)
+    return Segmentation(
+        plan=plan,
+        outputs={output.kind: output.final for output in plan.destination.outputs},
+        blocks={"total": plan.blocks, "computed": plan.blocks, "failed": 0},
+        seconds=time.monotonic() - began,
+    )
+
+
+def plan_image(
+    path: str | Path, model: UNet | str | Path, *, timed: bool = False, **options: Any
+) -> Plan:
+    """Return what `segment_image` would do; nothing is written.
+
+    Parameters
+    ----------
+    path, model, **options
+        As for `segment_image`.
+    timed : bool
+        Measure the intensities, and project the time from two tiles of noise.
+    """
+    network = _as_model(model)
+    plan = plan_run(path, network, Settings(**options))
+    if not timed:
+        return plan
+    with torch_threads_kept():
+        if plan.scheduler in EMBEDDED:
+            with open_executor(plan.scheduler, plan.workers) as executor:
+                plan = _with_limits(plan, network, executor)
+        return replace(plan, seconds=plan.tiles * time_tile(_predictor(plan, network), plan.tiling))
+
+
+def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
+    """Write blocks, then lower levels, then metadata."""
+    for output in plan.destination.outputs:
+        blocks = plan.tiling.blocks(plan.region)
+        assert_disjoint_writes(output, ((b.y.slice, b.x.slice) for b in blocks))
+    plan.destination.create()
+    _work_off(_block_tasks(plan, network, executor), plan.blocks, "segment", executor, tell)
+    for output in plan.destination.outputs:
+        for level in range(1, len(output.shapes)):
+            tasks = list(_level_tasks(output, level))
+            _work_off(tasks, len(tasks), "pyramid", executor, tell)
+    tell(Progress(stage="commit"))
+    plan.destination.commit(
+        provenance=_provenance(plan, network),
+        class_names=network.card.class_names,
+        class_colors=network.card.class_colors,
+    )
+
+
+def _level_tasks(output: Output, level: int) -> Iterator[Delayed]:
+    for index, y, x in pyramid_tasks(output, level):
+        where = f"level {level}, {_window_text(index, y, x)}"
+        yield task(reduce_window, output, level, index, y, x, where=where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BlockWork:
+    """Everything that all blocks share; travels to each worker once."""
+
+    tiling: Tiling
+    predictor: Predictor
+    limits: Limits | None
+    outputs: tuple[Output, ...]
+
+    def __call__(self, plane: Plane, block: Block) -> int:
+        """Read, predict and write one block; returns its pixels."""
+        y, x = self.tiling.source(block)
+        results = predict_block(
+            plane.read(y.slice, x.slice),
+            (y.start, x.start),
+            block,
+            tiling=self.tiling,
+            predictor=self.predictor,
+            limits=self.limits,
+            kinds=tuple(output.kind for output in self.outputs),
+        )
+        for output in self.outputs:
+            data = results[output.kind]
+            write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
+        return block.pixels
+
+    def write_layers(self, layers: np.ndarray, plane: Plane, block: Block) -> int:
+        """Write what map_overlap gave for a whole block, cut to what is asked for."""
+        whole = self.tiling.block_at(block.index)
+        rows, columns = block.y.shift(-whole.y.start), block.x.shift(-whole.x.start)
+        first = 0
+        for output in self.outputs:
+            count = output.channels
+            data = layers[first : first + count, rows.slice, columns.slice]
+            data = data[0] if output.kind == "classes" else data
+            write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
+            first += count
+        return block.pixels
+
+
+def _work(shared: _BlockWork, plane: Plane, block: Block) -> int:
+    return shared(plane, block)
+
+
+def _write(shared: _BlockWork, layers: np.ndarray, plane: Plane, block: Block) -> int:
+    return shared.write_layers(layers, plane, block)
+
+
+def _block_tasks(plan: Plan, network: UNet, executor: Executor) -> Iterator[Delayed]:
+    work = _BlockWork(
+        tiling=plan.tiling,
+        predictor=_predictor(plan, network),
+        limits=plan.limits,
+        outputs=plan.destination.outputs,
+    )
+    shared = executor.share(work)
+    if plan.overlap == "direct":
+        for plane, block in plan.work():
+            yield task(_work, shared, plane, block, where=_block_text(plane, block))
+        return
+    for plane, pairs in groupby(plan.work(), key=lambda pair: pair[0]):
+        lazy = overlapped(
+            plane.lazy(),
+            tiling=plan.tiling,
+            predictor=work.predictor,
+            limits=plan.limits,
+            kinds=tuple(output.kind for output in work.outputs),
+        )
+        layers = lazy.to_delayed()[0]
+        for _, block in pairs:
+            where = _block_text(plane, block)
+            yield task(_write, shared, layers[block.index], plane, block, where=where)
+
+
+def _work_off(
+    tasks: Iterable[Delayed], total: int, stage: str, executor: Executor, tell: Listener
+) -> None:
+    """Run tasks, tell of each, and raise at the end if some failed.
+
+    Raises
+    ------
+    RunError
+        Names the first tasks that failed and why.
+    """
+    failures: list[Failure] = []
+    done, pixels, began = 0, 0, time.monotonic()
+
+    def on_result(result: Any) -> None:
+        nonlocal done, pixels
+        done += 1
+        if isinstance(result, Failure):
+            failures.append(result)
+        elif stage == "segment":
+            pixels += result
+        seconds = time.monotonic() - began
+        tell(Progress(stage=stage, done=done, total=total, pixels=pixels, seconds=seconds))
+
+    tell(Progress(stage=stage, total=total))
+    try:
+        executor.run(tasks, on_result)
+    except BigunetError as error:
+        raise RunError(f"{error}; {_unlisted()}") from error
+    if failures:
+        raise RunError(f"{len(failures)} of {total} failed: {_named(failures)}; {_unlisted()}")
+
+
+def _named(failures: Sequence[Failure]) -> str:
+    """Say each cause once, with the first place where it struck."""
+    places: dict[str, list[str]] = {}
+    for failure in failures:
+        places.setdefault(failure.cause, []).append(failure.where)
+    told = [
+        f"{cause} ({min(where)}" + (f" and {len(where) - 1} more)" if where[1:] else ")")
+        for cause, where in places.items()
+    ]
+    more = [f"{len(told) - _NAMED_CAUSES} other causes"] if len(told) > _NAMED_CAUSES else []
+    return "; ".join([*told[:_NAMED_CAUSES], *more])
+
+
+def _with_limits(plan: Plan, network: UNet, executor: Executor) -> Plan:
+    """Measure the intensities that the model's rule asks for, once for all planes."""
+    rule = network.card.intensity
+    if plan.limits is not None or rule is None:
+        return plan
+    first = plan.planes[0]
+    stack = da.zeros((len(plan.planes), *first.shape), dtype=first.dtype)
+    limits = measure_limits(stack, rule, read=_StackReader(plan.planes))
+    found: list[Any] = []
+    executor.run([limits], found.append)
+    return replace(plan, limits=found[0])
+
+
+@dataclass(frozen=True)
+class _StackReader:
+    """Reads windows of (plane, C, Y, X) straight from the store."""
+
+    planes: tuple[Plane, ...]
+
+    def __call__(self, index: tuple[Any, ...]) -> np.ndarray:
+        plane, _, y, x = index
+        window: np.ndarray = self.planes[plane].read(y, x)
+        return window
+
+
+def _predictor(plan: Plan, network: UNet) -> Predictor:
+    return Predictor.of(network, device=plan.device, precision=plan.precision, threads=plan.threads)
+
+
+def _as_model(model: UNet | str | Path) -> UNet:
+    return model if isinstance(model, UNet) else load_model(model)
+
+
+def _provenance(plan: Plan, network: UNet) -> dict[str, Any]:
+    """Return what made the label: enough to make it again and to verify it."""
+    return {
+        "version": __version__,
+        "model": {"name": network.card.name, "digest": model_digest(network)},
+        "level": plan.level,
+        "channels": list(plan.channels),
+        "intensity": {
+            "rule": plan.intensity,
+            "limits": plan.limits and [list(p) for p in plan.limits],
+        },
+        "region": plan.region and [[span.start, span.stop] for span in plan.region],
+        "tile": list(plan.tiling.tile),
+        "block": list(plan.tiling.block),
+        "device": plan.device.split(":")[0],
+        "precision": plan.precision,
+        "threads": plan.threads,
+    }
+
+
+def _how_to_look(plan: Plan) -> list[str]:
+    output = plan.destination.outputs[-1]
+    if output.kind == "classes" and output.final.parent.name == "labels":
+        image, name = output.final.parent.parent, output.final.name
+        return [f"look at it: bigunet preview {image} --labels {name} {name}.png"]
+    return [f"look at it: napari --plugin napari-ome-zarr {output.final}"]
+
+
+def _block_text(plane: Plane, block: Block) -> str:
+    return f"block {_window_text(plane.index, block.y.slice, block.x.slice)}"
+
+
+def _window_text(index: Sequence[int], y: slice, x: slice) -> str:
+    plane = f", plane {tuple(index)}" if index else ""
+    return f"rows {y.start}:{y.stop}, columns {x.start}:{x.stop}{plane}"
+
+
+def _unlisted() -> str:
+    return "the label is not listed; run the same command again"
+
+
+def _nobody(_: Progress) -> None:
+    pass

@@ -1,0 +1,259 @@
+"""A user's own proof that seams are invisible.
+
+Windows across the seams of blocks are computed again, each in one piece, and
+compared with what is stored and with the scores that tiles give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigunet.errors import InputError, NotFoundError
+from bigunet.geometry import Block, Span, Tiling, legal_output, mirror_span, pooling_grid
+from bigunet.images.attributes import PROVENANCE
+from bigunet.images.intensity import Limits
+from bigunet.images.open import Image, Plane, image_planes, open_image
+from bigunet.inference import mirrored, predict_block
+from bigunet.models.checkpoint import load_model, model_digest
+from bigunet.models.runtime import Predictor
+from bigunet.models.unet import UNet
+
+__all__ = ["Verification", "verify_image"]
+
+_SIDE = 256
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What came out of computing windows again."""
+
+    windows: int
+    pixels: int
+    """Compared in all windows."""
+    differing: int
+    """Pixels whose stored class is another, ties apart."""
+    ties: int
+    """Pixels whose two best scores are nearer than the tolerance, and whose class differs."""
+    score_difference: float
+    """Largest difference between scores of tiles and of one piece."""
+    tolerance: float
+    """What float32 allows: 1e-5 · max(1, largest |score|)."""
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the label is what the network gives."""
+        return self.differing == 0 and self.score_difference <= self.tolerance
+
+    def lines(self) -> list[str]:
+        """Return the verdict in words."""
+        verdict = "no seams" if self.ok else "NOT what the model gives"
+        return [
+            f"{self.windows} windows, {self.pixels} pixels: {verdict}",
+            f"largest score difference {self.score_difference:.3g} (float32 allows "
+            f"{self.tolerance:.3g})",
+            f"{self.differing} pixels differ; {self.ties} more are ties",
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same for machines."""
+        return {
+            "ok": self.ok,
+            "windows": self.windows,
+            "pixels": self.pixels,
+            "differing": self.differing,
+            "ties": self.ties,
+            "score_difference": self.score_difference,
+            "tolerance": self.tolerance,
+        }
+
+
+def verify_image(
+    path: str | Path,
+    labels: str,
+    model: UNet | str | Path,
+    *,
+    windows: int = 8,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Verification:
+    """Compute random windows across block seams again, in one piece, and compare.
+
+    Parameters
+    ----------
+    path : path
+        The slide.
+    labels : str
+        Name of a label that bigunet wrote.
+    model : UNet, path or name
+        The network it was made with.
+    windows : int
+        How many windows, of 256 pixels a side.
+    seed : int
+        Chooses where they lie.
+
+    Raises
+    ------
+    NotFoundError
+        The slide has no such label.
+    InputError
+        bigunet did not write the label, or made it with another model.
+    """
+    network = model if isinstance(model, UNet) else load_model(model)
+    image = open_image(path)
+    record = _record(image, labels)
+    _check_model(record, network, labels)
+    level, channels = int(record["level"]), tuple(record["channels"])
+    planes = image_planes(image, level, channels)
+    label_planes = image_planes(open_image(image.path / "labels" / labels), 0, (0,))
+    tiling = _tiling(record, network, planes[0])
+    predictor = Predictor.of(
+        network, device=device, precision=record["precision"] if precision == "auto" else precision
+    )
+    limits = record["intensity"]["limits"]
+    limits = limits and tuple((lo, hi) for lo, hi in limits)
+    rng = np.random.default_rng(seed)
+    found = []
+    for window in _windows(tiling, _region(record, tiling), windows, rng):
+        at = int(rng.integers(len(planes)))
+        stored = label_planes[at].read(window.y.slice, window.x.slice)[0]
+        found.append(_compare(window, planes[at], stored, tiling, predictor, limits))
+    return _pooled(found)
+
+
+def _record(image: Image, labels: str) -> Mapping[str, Any]:
+    """Return what bigunet wrote about a label."""
+    import zarr
+
+    if labels not in image.labels:
+        there = ", ".join(image.labels) or "none"
+        raise NotFoundError(f"{image.path} has no label '{labels}'; there are: {there}")
+    group = zarr.open_group(image.path / "labels" / labels, mode="r", use_consolidated=False)
+    record = group.attrs.get(PROVENANCE)
+    if not isinstance(record, Mapping):
+        raise InputError(f"label '{labels}' was not written by bigunet, so nothing says how")
+    return record
+
+
+def _check_model(record: Mapping[str, Any], network: UNet, labels: str) -> None:
+    made, given = record["model"]["digest"], model_digest(network)
+    if made != given:
+        raise InputError(
+            f"label '{labels}' was made with model '{record['model']['name']}' "
+            f"(digest {made[:12]}), not with this one ({given[:12]}); pass that model"
+        )
+
+
+def _tiling(record: Mapping[str, Any], network: UNet, plane: Plane) -> Tiling:
+    tile, block = record["tile"], record["block"]
+    return Tiling(
+        shape=(plane.shape[1], plane.shape[2]),
+        depth=network.depth,
+        tile=(tile[0], tile[1]),
+        block=(block[0], block[1]),
+    )
+
+
+def _region(record: Mapping[str, Any], tiling: Tiling) -> tuple[Span, Span]:
+    rows, columns = record["region"] or [(0, size) for size in tiling.shape]
+    return Span(*rows), Span(*columns)
+
+
+def _windows(
+    tiling: Tiling, region: tuple[Span, Span], count: int, rng: np.random.Generator
+) -> Iterator[Block]:
+    """Draw windows near corners where blocks meet, cut to the region."""
+    for _ in range(count):
+        y, x = (
+            _window(sizes, allowed, pooling_grid(tiling.depth), rng)
+            for sizes, allowed in zip(tiling.chunks, region, strict=True)
+        )
+        yield Block((0, 0), y, x)
+
+
+def _window(sizes: Sequence[int], allowed: Span, grid: int, rng: np.random.Generator) -> Span:
+    seams = [int(s) for s in np.cumsum(sizes)[:-1] if allowed.start < s < allowed.stop]
+    middle = rng.choice(seams) if seams else rng.integers(allowed.start, allowed.stop)
+    first = int(middle + rng.integers(-_SIDE // 4, _SIDE // 4 + 1)) - _SIDE // 2
+    latest = max(allowed.start, allowed.stop - _SIDE)
+    first = min(max(first, allowed.start), latest) // grid * grid
+    return Span(first, first + _SIDE).cut(allowed)
+
+
+def _compare(
+    window: Block,
+    plane: Plane,
+    stored: np.ndarray,
+    tiling: Tiling,
+    predictor: Predictor,
+    limits: Limits | None,
+) -> Verification:
+    """Compare one window: stored classes and tiled scores with one forward pass."""
+    tiled = _in_tiles(window, plane, tiling, predictor, limits)
+    whole = _in_one_piece(window, plane, tiling, predictor, limits)
+    tolerance = _TOLERANCE * max(1.0, float(np.abs(whole).max()))
+    differs = stored != whole.argmax(0)
+    ranked = np.sort(whole, axis=0)
+    tie = ranked[-1] - ranked[-2] <= 2 * tolerance if len(ranked) > 1 else np.zeros_like(differs)
+    return Verification(
+        windows=1,
+        pixels=window.pixels,
+        differing=int((differs & ~tie).sum()),
+        ties=int((differs & tie).sum()),
+        score_difference=float(np.abs(tiled - whole).max()),
+        tolerance=tolerance,
+    )
+
+
+def _in_tiles(
+    window: Block, plane: Plane, tiling: Tiling, predictor: Predictor, limits: Limits | None
+) -> np.ndarray:
+    """Return the scores (K, y, x) of a window as the run computed them."""
+    y, x = tiling.source(window)
+    done = predict_block(
+        plane.read(y.slice, x.slice),
+        (y.start, x.start),
+        window,
+        tiling=tiling,
+        predictor=predictor,
+        limits=limits,
+        kinds=("scores",),
+    )
+    return done["scores"]
+
+
+def _in_one_piece(
+    window: Block, plane: Plane, tiling: Tiling, predictor: Predictor, limits: Limits | None
+) -> np.ndarray:
+    """Return the same scores from one forward pass that starts at the window."""
+    grid = pooling_grid(tiling.depth)
+    starts = window.y.start // grid * grid, window.x.start // grid * grid
+    reads = [
+        Span(start - tiling.margin, start + legal_output(span.stop - start, tiling.depth))
+        for start, span in zip(starts, (window.y, window.x), strict=True)
+    ]
+    read = tuple(Span(r.start, r.stop + tiling.margin) for r in reads)
+    source = [mirror_span(r, size) for r, size in zip(read, tiling.shape, strict=True)]
+    pixels = plane.read(source[0].slice, source[1].slice)
+    origin = source[0].start, source[1].start
+    image = mirrored(pixels, origin, (read[0], read[1]), tiling.shape)
+    scores = predictor.scores(image, limits).cpu().numpy()
+    y, x = window.y.shift(-starts[0]), window.x.shift(-starts[1])
+    return scores[:, y.slice, x.slice]
+
+
+def _pooled(found: Sequence[Verification]) -> Verification:
+    return Verification(
+        windows=len(found),
+        pixels=sum(f.pixels for f in found),
+        differing=sum(f.differing for f in found),
+        ties=sum(f.ties for f in found),
+        score_difference=max(f.score_difference for f in found),
+        tolerance=max(f.tolerance for f in found),
+    )

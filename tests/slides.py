@@ -1,0 +1,82 @@
+"""OME-Zarr slides with given pixels, written with zarr alone, and what is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from bigunet.models.unet import UNet
+
+TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+
+def write_slide(
+    path: Path,
+    pixels: np.ndarray,
+    axes: str,
+    *,
+    version: str = "0.5",
+    chunk: int = 64,
+    levels: int = 2,
+    pixel_size: float = 0.5,
+) -> Path:
+    """Write an image with every level a stride of the one before."""
+    group = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
+    datasets = []
+    for level in range(levels):
+        step = 2**level
+        data = pixels[..., ::step, ::step]
+        chunks = tuple(
+            1 if a not in "yx" else min(chunk, n) for a, n in zip(axes, data.shape, strict=True)
+        )
+        group.create_array(f"s{level}", data=np.ascontiguousarray(data), chunks=chunks)
+        scale = [pixel_size * step if a in "yx" else 1.0 for a in axes]
+        transforms = [{"type": "scale", "scale": scale}]
+        datasets.append({"path": f"s{level}", "coordinateTransformations": transforms})
+    described: list[dict[str, Any]] = [
+        {"name": a, "type": TYPES[a]} | ({"unit": "micrometer"} if a in "yx" else {}) for a in axes
+    ]
+    multiscale = {"axes": described, "datasets": datasets}
+    if version == "0.5":
+        group.attrs["ome"] = {"version": version, "multiscales": [multiscale]}
+    else:
+        group.attrs["multiscales"] = [multiscale | {"version": version}]
+    return path
+
+
+def read_label(path: Path, name: str, level: int = 0) -> np.ndarray:
+    """Return a level of a label."""
+    array = zarr.open_array(path / "labels" / name / str(level), mode="r")
+    return np.asarray(array[:])
+
+
+def is_listed(path: Path, name: str) -> bool:
+    """Tell whether readers find a label, or anything at its place that looks like one."""
+    listed: Any = []
+    for folder in (path / "labels", path / "labels" / name):
+        try:
+            attributes = dict(zarr.open_group(folder, mode="r", use_consolidated=False).attrs)
+        except FileNotFoundError:
+            continue
+        attributes = attributes.get("ome", attributes)  # type: ignore[assignment]
+        if folder.name == name and "multiscales" in attributes:
+            return True
+        listed = attributes.get("labels", listed)
+    return name in listed
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+
+
+def constant_speed_model(channels: int = 1, depth: int = 1) -> UNet:
+    """Return the smallest network: for tests of everything but its answers."""
+    return UNet(channels, 2, width=1, depth=depth)
