@@ -1,0 +1,99 @@
+"""What all commands share: grouped help, and one line with an exit code for each failure."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from bigunet.errors import BigunetError
+
+__all__ = ["Command", "GroupedOption", "describe_error", "exit_code", "option", "talk"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
+
+
+class GroupedOption(click.Option):
+    """An option that help shows under a heading."""
+
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+def option(heading: str, *names: str, **kwargs: Any) -> Callable[[F], F]:
+    """Return the decorator of an option that help shows under `heading`."""
+    return click.option(*names, cls=GroupedOption, heading=heading, **kwargs)
+
+
+class Command(click.Command):
+    """A command with grouped help whose failures are one line and an exit code.
+
+    Parameters
+    ----------
+    after_interrupt : str
+        What to do next, said when the user stops the command.
+    """
+
+    def __init__(
+        self, *args: Any, after_interrupt: str = "Run the same command again.", **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.after_interrupt = after_interrupt
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in groups, in the order of their first options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            # Arguments stand in the usage line and the text above.
+            if record is not None and isinstance(parameter, click.Option):
+                # --help comes last and belongs to what everybody needs.
+                heading = getattr(parameter, "heading", None) or next(iter(groups), "Options")
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what goes wrong into one line on stderr and an exit code."""
+        verbose = bool(ctx.params.get("verbose"))
+        try:
+            with warnings.catch_warnings():
+                if not verbose:
+                    warnings.simplefilter("ignore")
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            talk(f"Stopped. {self.after_interrupt}")
+            ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            talk(f"Error: {describe_error(error, verbose=verbose)}")
+            ctx.exit(exit_code(error))
+
+
+def exit_code(error: Exception) -> int:
+    """Return 2 for what was refused before anything was written, else 1."""
+    return error.exit_code if isinstance(error, BigunetError) else 1
+
+
+def describe_error(error: Exception, *, verbose: bool) -> str:
+    """Return an error as one line; with `verbose`, show its traceback on stderr first."""
+    if verbose:
+        talk("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, BigunetError):
+        return str(error)
+    message = " ".join(str(error).split())
+    line = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return line if verbose else f"{line} (unexpected; run with -v for the traceback)"
+
+
+def talk(line: str) -> None:
+    """Say a line on stderr; stdout is for results only."""
+    click.echo(line, err=True)
