@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from bigunet.errors import BigunetError
 
-__all__ = ["Command", "GroupedOption", "describe_error", "exit_code", "option", "talk"]
+__all__ = [
+    "Command",
+    "GroupedOption",
+    "describe_error",
+    "exit_code",
+    "option",
+    "talk",
+    "usage_in_one_line",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +85,21 @@ class Command(click.Command):
         except Exception as error:
             talk(f"Error: {describe_error(error, verbose=verbose)}")
             ctx.exit(exit_code(error))
+
+
+@contextmanager
+def usage_in_one_line() -> Iterator[None]:
+    """Turn click's four lines about a wrong option into one that names the help."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        line = " ".join(error.format_message().split())
+        help_at = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        refusal = click.ClickException(f"{line}{help_at}")
+        refusal.exit_code = error.exit_code
+        raise refusal from error
 
 
 def exit_code(error: Exception) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from bigunet import __version__
+
+from .command import usage_in_one_line
 
 __all__ = ["main"]
 
@@ -28,6 +31,16 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f".{cmd_name}", __package__)
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the options before the command; say what is wrong with them in one line."""
+        with usage_in_one_line():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; say what is wrong with its options in one line."""
+        with usage_in_one_line():
+            return super().invoke(ctx)
 
 
 @click.group(

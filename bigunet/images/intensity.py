@@ -4,21 +4,19 @@ A network is fed ``(pixel - lo) / (hi - lo)``. If ``lo`` and ``hi`` came from th
 pixels at hand, every block would have its own and neighbours would not fit.
 Here they come from the image, through three choices:
 
-* **Where** is looked depends on the array's shape only (`sample_windows`), and
+* **Where** is looked depends on the array's shape only (`windows`), and
   the pixels of a window are the same however they are chunked. The limits are
   bit-identical for any chunking and any number of workers.
 * **What** counts is tissue. The share of empty glass differs from slide to
-  slide and moves a plain percentile; see `tissue_masks`.
+  slide and moves a plain percentile; see `tissue`.
 * **How** is exact: order statistics of all sampled pixels, not
-  ``dask.array.percentile``, which depends on chunks; see `percentile_of_sorted`.
+  ``dask.array.percentile``, which depends on chunks; see `percentiles`.
 
-Letters: P planes, C channels, Y and X pixels of a plane, n windows, h and w
-pixels of a window, b and d blocks of `BLOCK` pixels of a window.
+Letters: P planes, C channels, Y and X pixels of a plane, h and w pixels of a window.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -26,43 +24,27 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 from dask.delayed import Delayed, delayed
-from scipy import ndimage
 
 from bigunet.errors import InputError
+from bigunet.images.percentiles import pooled_percentiles
+from bigunet.images.tissue import tissue_masks
+from bigunet.images.windows import WINDOW, WINDOWS, Index, sample_windows
 
 __all__ = [
+    "WINDOW",
+    "WINDOWS",
     "IntensityRule",
     "Limits",
     "as_rule",
     "default_rule",
-    "limits_of_windows",
     "measure_limits",
     "normalise",
-    "percentile_of_sorted",
-    "sample_windows",
-    "tissue_masks",
 ]
 
 Kind: TypeAlias = Literal["range", "percentile"]
 Limits: TypeAlias = tuple[tuple[float, float], ...]
 """(lo, hi) per channel, in units of the pixels."""
-Index: TypeAlias = tuple[int | slice, ...]
 Pixels: TypeAlias = npt.NDArray[Any]
-
-WINDOW = 256
-"""Side of a window in pixels; a divisor of usual chunks, so a window needs one chunk."""
-WINDOWS = 512
-"""Windows per image at most: 5792 x 5792 pixels of every channel, held until they are measured."""
-PLANES = 16
-"""Planes looked at, at most."""
-BLOCK = 4
-"""Side of a low-resolution pixel: averages noise, still small against a nucleus."""
-ENOUGH = 4
-"""Pixels with data that a block of `BLOCK` x `BLOCK` needs for a mean to be trusted."""
-FRACTION = 0.1
-"""Contrast of tissue, in parts of the typical contrast of its edges."""
-ROUNDS = 8
-"""Rounds of the threshold at most; it usually stands still after three."""
 
 _DEFAULTS: dict[str, tuple[float, float]] = {"range": (0.0, 255.0), "percentile": (1.0, 99.8)}
 
@@ -162,62 +144,6 @@ def normalise(pixels: Pixels, limits: Limits) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def sample_windows(shape: Sequence[int]) -> tuple[Index, ...]:
-    """Where limits are measured: indices of windows, from the array's shape alone.
-
-    Windows of `WINDOW` x `WINDOW` pixels sit on a grid of that pitch from pixel
-    (0, 0), so they never overlap and lie within one chunk of the usual sizes. An
-    image of up to `WINDOWS` windows is covered whole; of a larger one, evenly
-    spaced rows and columns of the grid are taken, with the same budget for a
-    square and for a strip. Of several planes, up to `PLANES` evenly spaced ones
-    share the budget.
-
-    Parameters
-    ----------
-    shape : (C, Y, X) or (P, C, Y, X)
-
-    Returns
-    -------
-    tuple of indices
-        ``array[index]`` has shape (C, h, w), h and w at most `WINDOW`.
-
-    Examples
-    --------
-    >>> sample_windows((1, 300, 200))
-    ((slice(None, None, None), slice(0, 256, None), slice(0, 200, None)), \
-(slice(None, None, None), slice(256, 300, None), slice(0, 200, None)))
-    """
-    if len(shape) not in (3, 4) or not all(size >= 1 for size in shape):
-        raise InputError(f"array of shape {tuple(shape)}: (C, Y, X) or (P, C, Y, X) is needed")
-    *leading, _, height, width = (int(size) for size in shape)
-    planes = [(p,) for p in _spread(leading[0], PLANES)] if leading else [()]
-    cells = -(-height // WINDOW), -(-width // WINDOW)
-    down, across = _grid(cells, WINDOWS // len(planes))
-    return tuple(
-        (*plane, slice(None), _span(row, height), _span(column, width))
-        for plane in planes
-        for row in _spread(cells[0], down)
-        for column in _spread(cells[1], across)
-    )
-
-
-def _grid(cells: tuple[int, int], budget: int) -> tuple[int, int]:
-    """Rows and columns to take of a grid of cells: square, unless one side is too short."""
-    down = min(cells[0], math.isqrt(budget))
-    across = min(cells[1], budget // down)
-    return min(cells[0], budget // across), across
-
-
-def _spread(size: int, count: int) -> list[int]:
-    """Up to `count` different indices of `size`, evenly spaced, centred."""
-    count = min(size, count)
-    return [(2 * i + 1) * size // (2 * count) for i in range(count)]
-
-
-def _span(cell: int, size: int) -> slice:
-    return slice(cell * WINDOW, min((cell + 1) * WINDOW, size))
-
-
 def measure_limits(
     array: Any, rule: IntensityRule, *, read: Callable[[Index], Pixels] | None = None
 ) -> Delayed:
@@ -264,13 +190,13 @@ def measure_limits(
     # Equal input gives equal keys, so calls on one image share the work.
     fetch = array.__getitem__ if read is None else delayed(read, pure=True)
     samples = [fetch(index) for index in windows]
-    task = delayed(limits_of_windows, pure=True)
+    task = delayed(_limits_of_windows, pure=True)
     pairs = [task(samples, c, rule) for c in range(channels)]
     measured: Delayed = delayed(tuple, pure=True)(pairs)
     return measured
 
 
-def limits_of_windows(
+def _limits_of_windows(
     samples: Sequence[Pixels], channel: int, rule: IntensityRule
 ) -> tuple[float, float]:
     """Limits of one channel from sampled windows; every pixel of `samples` is looked at.
@@ -290,9 +216,9 @@ def limits_of_windows(
     """
     windows = [np.asarray(sample[channel]) for sample in samples]
     masks = tissue_masks(windows)
-    lo, hi = _percentiles(windows, masks, rule)
+    lo, hi = pooled_percentiles(windows, masks, rule.low, rule.high)
     if not _differ(lo, hi):
-        lo, hi = _percentiles(windows, [np.isfinite(w) for w in windows], rule)
+        lo, hi = pooled_percentiles(windows, [np.isfinite(w) for w in windows], rule.low, rule.high)
     return (lo, hi) if _differ(lo, hi) else (lo, lo + _step(lo))
 
 
@@ -303,139 +229,3 @@ def _differ(lo: float, hi: float) -> bool:
 
 def _step(value: float) -> float:
     return max(1.0, 2.0 * float(np.spacing(np.float32(abs(value)))))
-
-
-def _percentiles(
-    windows: Sequence[Pixels], masks: Sequence[Pixels], rule: IntensityRule
-) -> tuple[float, float]:
-    """Percentiles of the masked pixels; 0 where there is none."""
-    pooled = np.concatenate([window[mask] for window, mask in zip(windows, masks, strict=True)])
-    if not pooled.size:
-        return 0.0, 0.0
-    # In the pixels' own type: a float64 copy would be eight times the memory.
-    pooled.sort()
-    return percentile_of_sorted(pooled, rule.low), percentile_of_sorted(pooled, rule.high)
-
-
-def percentile_of_sorted(ordered: Pixels, q: float) -> float:
-    """Percentile by mid-ranks: of n values, the one at rank ``q / 100 * n``.
-
-    Equal values share the middle of their ranks, and between two different values
-    the percentile is interpolated. Where all values differ this is
-    ``np.percentile(method="hazen")``; of coarse integers it moves smoothly, where
-    np.percentile jumps by a whole grey level, which is 6 % of the range of a dim
-    8-bit image (99.8th percentile 16). It scales with the values, whatever they are.
-
-    Parameters
-    ----------
-    ordered : (n,) array, ascending, n at least 1
-    q : float
-        0 to 100.
-
-    Examples
-    --------
-    >>> percentile_of_sorted(np.array([1, 1, 2, 2]), 50)
-    1.5
-    """
-    rank = q / 100 * ordered.size
-    value = ordered[min(int(rank), ordered.size - 1)]
-    first, last = _ranks(ordered, value)
-    here = (first + last) / 2
-    beside = first - 1 if rank < here else last
-    if not 0 <= beside < ordered.size:
-        return float(value)
-    there = sum(_ranks(ordered, ordered[beside])) / 2
-    share = (rank - here) / (there - here)
-    return float(value) * (1 - share) + float(ordered[beside]) * share
-
-
-def _ranks(ordered: Pixels, value: Any) -> tuple[int, int]:
-    """First rank of the values equal to `value`, and the one behind the last."""
-    return (
-        int(np.searchsorted(ordered, value, side="left")),
-        int(np.searchsorted(ordered, value, side="right")),
-    )
-
-
-def tissue_masks(windows: Sequence[Pixels]) -> list[npt.NDArray[np.bool_]]:
-    """Pixels of tissue in each window, found by local contrast.
-
-    Tissue is where something is to be seen: low-resolution pixels (means of
-    `BLOCK` x `BLOCK`) whose 3 x 3 neighbourhood spans more than `FRACTION` of the
-    typical span: edges, texture, and one block around. It is not grown further, for
-    around tissue at the image's end there is room to grow only where somebody added
-    a margin. "Typical" is the mean span weighted by itself,
-    ``sum(s * s) / sum(s)``, as in RATS [1]_, so that flat areas hardly count, and
-    then not at all: it is taken again of what passed, until nothing changes. A gain
-    or an offset of the pixels cancels, and so does the amount of glass around.
-
-    A pixel that is exactly 0 or not finite is no data, for that is what stitchers
-    and scanners fill with: it enters no mean and no mask, or the outline of the
-    filled area would be the strongest contrast of the image. The same holds for
-    what lies beyond the last row and column. Without contrast all pixels are meant.
-
-    The mask is made of the sampled windows and not of a stored pyramid level: levels
-    are optional, are made by any filter (nearest, mean, Gaussian), can hold something
-    else altogether, and a lazy array has none. A file and the same pixels in memory
-    must be given the same limits.
-
-    Parameters
-    ----------
-    windows : sequence of (h, w) arrays
-
-    Returns
-    -------
-    list of (h, w) bool arrays
-
-    References
-    ----------
-    .. [1] Kittler, Illingworth, Foeglein, "Threshold selection based on a simple image
-       statistic", CVGIP 30:125, 1985.
-    """
-    valid = [np.isfinite(window) & (window != 0) for window in windows]
-    spans = [_span_of_blocks(w, v) for w, v in zip(windows, valid, strict=True)]
-    threshold = _threshold(np.concatenate([s.ravel() for s in spans]))
-    if threshold is None:
-        return valid
-    return [_as_pixels(s > threshold, v.shape) & v for s, v in zip(spans, valid, strict=True)]
-
-
-def _span_of_blocks(window: Pixels, valid: Pixels) -> npt.NDArray[np.float64]:
-    """Span (b, d) of the block means around each block; 0 where there is no mean."""
-    count = _block_sums(valid.astype(np.float64))
-    mean = _block_sums(np.where(valid, window, 0).astype(np.float64)) / np.maximum(count, 1)
-    seen = count >= ENOUGH
-    # Beyond the window's edge the edge is repeated, which adds no span.
-    high = ndimage.maximum_filter(np.where(seen, mean, -np.inf), size=3, mode="nearest")
-    low = ndimage.minimum_filter(np.where(seen, mean, np.inf), size=3, mode="nearest")
-    span: npt.NDArray[np.float64] = np.subtract(high, low, out=np.zeros_like(mean), where=seen)
-    return span
-
-
-def _block_sums(window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return sums (b, d) over blocks of a window (h, w); the last ones may be smaller."""
-    for axis in (0, 1):
-        starts = np.arange(0, window.shape[axis], BLOCK)
-        window = np.add.reduceat(window, starts, axis=axis)
-    return window
-
-
-def _threshold(span: npt.NDArray[np.float64]) -> float | None:
-    """Least span of tissue, or None where all is flat."""
-    strongest = span.max()
-    if not strongest > 0:
-        return None
-    span = np.sort(span / strongest)
-    threshold = 0.0
-    for _ in range(ROUNDS):
-        span = span[np.searchsorted(span, threshold, side="right") :]
-        before, threshold = threshold, FRACTION * float((span @ span) / span.sum())
-        if threshold <= before:
-            break
-    return float(threshold * strongest)
-
-
-def _as_pixels(blocks: Pixels, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Blocks (b, d) as pixels (h, w)."""
-    pixels: npt.NDArray[np.bool_] = blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
-    return pixels[: shape[0], : shape[1]]

@@ -6,21 +6,27 @@ What differs between the versions ends here:
 * 0.3 names the axes;
 * 0.4 gives them types and units, and every level a scale (and translation);
 * 0.5 is 0.4 in Zarr v3, under the key ``ome``.
-
-The files are made by others and may lie: whatever is not as it must be is an
-`InputError` of one line.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from bigunet.errors import InputError
+from bigunet.images.groups import (
+    Group,
+    Json,
+    checked_path,
+    is_inner_path,
+    listed,
+    mapping,
+    plain_text,
+    read_group,
+)
+from bigunet.images.transformations import Numbers, combine_transformations
 
 __all__ = [
     "Axis",
@@ -28,53 +34,14 @@ __all__ = [
     "Dataset",
     "Group",
     "Multiscale",
-    "checked_path",
-    "micrometres",
     "parse_channels",
     "parse_labels",
     "parse_multiscale",
-    "parse_paths",
     "read_group",
-    "relative_scales",
 ]
-
-Json: TypeAlias = Mapping[str, Any]
-Numbers: TypeAlias = tuple[float, ...]
 
 AXIS_ORDER = "tczyx"
 AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-
-LARGEST = 1e100
-"""Of the numbers in a transformation; JSON has integers of any length, and NaN."""
-
-MICROMETRES = {
-    "picometer": 1e-6,
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "decimeter": 1e5,
-    "meter": 1e6,
-    "kilometer": 1e9,
-    "inch": 25_400.0,
-    "foot": 304_800.0,
-    "yard": 914_400.0,
-}
-"""Units of length, as NGFF spells them."""
-UNIT_ALIASES = {
-    "pm": "picometer",
-    "å": "angstrom",
-    "nm": "nanometer",
-    "um": "micrometer",
-    "µm": "micrometer",  # the micro sign
-    "μm": "micrometer",  # the Greek letter
-    "micron": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-}
-"""Spellings that writers use although the specification has only the long ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,45 +90,10 @@ class Multiscale:
     axes: tuple[Axis, ...]
     datasets: tuple[Dataset, ...]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """What the metadata file of a folder says."""
-
-    zarr_format: Literal[2, 3]
-    node: Literal["group", "array"]
-    ome: Json
-    """The attributes; in Zarr v3 those under the key ``ome``."""
-    attributes: Json
-    """All attributes."""
-
-
-def read_group(folder: Path) -> Group | None:
-    """Read the metadata of a Zarr group or array; None where the folder is neither.
-
-    Raises
-    ------
-    InputError
-        If the metadata file is there but is not what it should be.
-    """
-    if (folder / "zarr.json").is_file():
-        content = _read_json(folder / "zarr.json")
-        attributes = _mapping(content.get("attributes"))
-        node: Literal["group", "array"] = (
-            "array" if content.get("node_type") == "array" else "group"
-        )
-        ome = _mapping(attributes.get("ome"))
-        return Group(zarr_format=3, node=node, ome=ome, attributes=attributes)
-    is_array = (folder / ".zarray").is_file()
-    if not is_array and not (folder / ".zgroup").is_file():
-        return None
-    attributes = _read_json(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
-    return Group(
-        zarr_format=2,
-        node="array" if is_array else "group",
-        ome=attributes,
-        attributes=attributes,
-    )
+    @property
+    def axis_names(self) -> str:
+        """The axes as one word, such as ``czyx``."""
+        return "".join(axis.name for axis in self.axes)
 
 
 def parse_multiscale(group: Group) -> Multiscale:
@@ -183,8 +115,8 @@ def parse_multiscale(group: Group) -> Multiscale:
     version = _version(group, entry)
     axes = _axes(entry, version)
     # Transformations with an "output" are SpatialData's: alternatives, not parts of the pixel size.
-    common = [t for t in _list(entry, "coordinateTransformations") if "output" not in _mapping(t)]
-    datasets = tuple(_dataset(d, common, len(axes)) for d in _list(entry, "datasets"))
+    common = [t for t in listed(entry, "coordinateTransformations") if "output" not in mapping(t)]
+    datasets = tuple(_dataset(d, common, len(axes)) for d in listed(entry, "datasets"))
     if not datasets:
         raise InputError("its multiscales metadata lists no level")
     return Multiscale(version=version, axes=axes, datasets=datasets)
@@ -192,66 +124,17 @@ def parse_multiscale(group: Group) -> Multiscale:
 
 def parse_channels(ome: Json, count: int) -> tuple[Channel, ...]:
     """Name `count` channels, by ``omero`` as far as it goes."""
-    listed = _mapping(ome.get("omero")).get("channels")
-    entries = listed if isinstance(listed, list) else []
-    entries = entries[:count] + [None] * (count - len(entries))
-    return tuple(_channel(i, _mapping(entry)) for i, entry in enumerate(entries))
+    given = mapping(ome.get("omero")).get("channels")
+    entries = given[:count] if isinstance(given, list) else []
+    entries += [None] * (count - len(entries))
+    return tuple(_channel(i, mapping(entry)) for i, entry in enumerate(entries))
 
 
 def parse_labels(ome: Json) -> tuple[str, ...]:
     """List the label images that a ``labels`` group names; unusable entries are left out."""
-    listed = ome.get("labels")
-    names = listed if isinstance(listed, list) else []
-    return tuple(name for name in names if isinstance(name, str) and _is_inner(name))
-
-
-def parse_paths(entries: Any) -> tuple[str, ...]:
-    """Take the paths out of the wells of a plate, the images of a well or a list of series."""
-    found = entries if isinstance(entries, list) else []
-    paths = [e.get("path") if isinstance(e, Mapping) else e for e in found]
-    return tuple(path for path in paths if isinstance(path, str) and _is_inner(path))
-
-
-def checked_path(path: Any) -> str:
-    """Refuse a path that is not a plain one, or that leads out of its group."""
-    if not isinstance(path, str) or not path:
-        raise InputError(f"a level has no path but {path!r}")
-    if not _is_inner(path):
-        raise InputError(f"its level path {path!r} leaves the store; it is not read")
-    return path
-
-
-def micrometres(unit: str | None) -> float | None:
-    """Micrometres in one `unit`; None where it is no length.
-
-    Examples
-    --------
-    >>> micrometres("nanometer")
-    0.001
-    """
-    plain = (unit or "").strip().lower().replace("metre", "meter")
-    plain = plain.removesuffix("s") if plain.endswith(("meters", "microns")) else plain
-    return MICROMETRES.get(UNIT_ALIASES.get(plain, plain))
-
-
-def relative_scales(shapes: Sequence[Sequence[int]]) -> tuple[Numbers, ...]:
-    """Scales of levels, in pixels of the first, from nothing but their shapes.
-
-    A whole number is taken wherever it explains the shape (439 → 219 is 2).
-
-    Examples
-    --------
-    >>> relative_scales([(3, 439), (3, 219), (3, 109)])
-    ((1.0, 1.0), (1.0, 2.0), (1.0, 4.0))
-    """
-    first = shapes[0]
-    return tuple(tuple(_ratio(a, b) for a, b in zip(first, s, strict=True)) for s in shapes)
-
-
-def _ratio(whole: int, part: int) -> float:
-    factor = max(1, round(whole / part))
-    fits = whole // factor <= part <= -(-whole // factor)
-    return float(factor) if fits else whole / part
+    given = ome.get("labels")
+    names = given if isinstance(given, list) else []
+    return tuple(name for name in names if isinstance(name, str) and is_inner_path(name))
 
 
 def _version(group: Group, entry: Json) -> str:
@@ -281,7 +164,7 @@ def _guessed_version(group: Group, entry: Json) -> str:
 
 
 def _axes(entry: Json, version: str) -> tuple[Axis, ...]:
-    given = list(AXIS_ORDER) if version in {"0.1", "0.2"} else _list(entry, "axes")
+    given = list(AXIS_ORDER) if version in {"0.1", "0.2"} else listed(entry, "axes")
     axes = tuple(_axis(axis) for axis in given)
     names = [axis.name for axis in axes]
     legal = [name for name in AXIS_ORDER if name in names]
@@ -295,92 +178,32 @@ def _axes(entry: Json, version: str) -> tuple[Axis, ...]:
 
 def _axis(axis: Any) -> Axis:
     fields = axis if isinstance(axis, Mapping) else {"name": axis}
-    name = _plain(fields.get("name"))
+    name = plain_text(fields.get("name"))
     unit = fields.get("unit")
     return Axis(
         name=name,
-        type=_plain(fields.get("type") or AXIS_TYPES.get(name, "unknown")),
+        type=plain_text(fields.get("type") or AXIS_TYPES.get(name, "unknown")),
         unit=unit if isinstance(unit, str) and unit else None,
     )
 
 
 def _dataset(dataset: Any, common: Iterable[Any], ndim: int) -> Dataset:
-    fields = _mapping(dataset)
-    own = _list(fields, "coordinateTransformations")
-    scale, translation = (1.0,) * ndim, (0.0,) * ndim
-    for transformation in [*own, *common]:
-        scale, translation = _applied(_mapping(transformation), scale, translation)
-    if min(scale[-2:]) < 1 / LARGEST or max(map(abs, scale + translation)) > LARGEST:
-        raise InputError(f"its scale {list(scale)} is not above 0 and finite in y and x")
+    fields = mapping(dataset)
+    own = listed(fields, "coordinateTransformations")
+    scale, translation = combine_transformations([*own, *common], ndim)
     return Dataset(
         path=checked_path(fields.get("path")),
         scale=scale,
         translation=translation,
-        has_scale=any(_mapping(t).get("type") == "scale" for t in own),
+        has_scale=any(mapping(t).get("type") == "scale" for t in own),
     )
-
-
-def _applied(transformation: Json, scale: Numbers, shift: Numbers) -> tuple[Numbers, Numbers]:
-    """Follow ``x * scale + shift`` by one more transformation."""
-    kind = transformation.get("type")
-    if kind == "identity":
-        return scale, shift
-    if kind not in {"scale", "translation"}:
-        raise InputError(f"a coordinate transformation of type {kind!r} is not read")
-    values = _numbers(transformation.get(kind), kind, len(scale))
-    if kind == "translation":
-        return scale, tuple(s + v for s, v in zip(shift, values, strict=True))
-    by = tuple(zip(scale, shift, values, strict=True))
-    return tuple(s * v for s, _, v in by), tuple(t * v for _, t, v in by)
-
-
-def _numbers(values: Any, kind: str, ndim: int) -> Numbers:
-    found = values if isinstance(values, list) else []
-    numbers = [v for v in found if isinstance(v, int | float) and abs(v) <= LARGEST]
-    if len(numbers) != len(found) or len(found) != ndim:
-        raise InputError(f"its {kind} {values!r} is not {ndim} finite numbers, one for each axis")
-    return tuple(float(v) for v in numbers)
 
 
 def _channel(index: int, entry: Json) -> Channel:
     label, color = entry.get("label"), entry.get("color")
-    name = "" if label is None else _plain(label)
+    name = "" if label is None else plain_text(label)
     return Channel(
         index=index,
         name=name or f"channel {index}",
         color=color if isinstance(color, str) and color else None,
     )
-
-
-def _is_inner(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    windows = PureWindowsPath(path)
-    leaves = ".." in parts or ".." in windows.parts or bool(windows.anchor)
-    return bool(parts) and parts[0] != "/" and path.isprintable() and not leaves
-
-
-def _plain(text: Any) -> str:
-    """One line without control characters, whatever the file holds."""
-    return "".join(c if c.isprintable() else " " for c in str(text)).strip()
-
-
-def _mapping(value: Any) -> Json:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(fields: Json, key: str) -> list[Any]:
-    value = fields.get(key)
-    if value is not None and not isinstance(value, list):
-        raise InputError(f"its {key} metadata is not a list")
-    return value or []
-
-
-def _read_json(file: Path) -> Json:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file} cannot be read as JSON: {reason}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file} is not a JSON object")
-    return content

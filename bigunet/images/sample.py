@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -17,22 +15,20 @@ import numpy.typing as npt
 import zarr
 from dask.base import compute
 from dask.delayed import delayed
-from zarr.codecs import ZstdCodec
 
-from bigunet.errors import InputError, OutputError, OutputExistsError, RunError
-from bigunet.images.nuclei import MARGIN, PITCH, Slide, draw
+from bigunet.errors import InputError, RunError
+from bigunet.images.microscope import draw
+from bigunet.images.nuclei import MARGIN, PITCH, Slide
 from bigunet.images.pyramid import level_shapes, reduce_mean, reduce_nearest
+from bigunet.images.sample_store import CHUNK, create_sample, finish_sample, make_room
 
 __all__ = ["sample_arrays", "write_sample"]
 
-Window = tuple[slice, slice]
-Progress = Callable[[int, int], None]
+Window: TypeAlias = tuple[slice, slice]
+Progress: TypeAlias = Callable[[int, int], None]
 
-CHUNK = 512  # px on a side; levels go down to one chunk
 BLOCK = 2 * CHUNK  # px on a side that one task draws: fewer pixels are drawn twice
-PIXEL = 0.5  # micrometres
 RECIPE = 1  # goes up when the same seed and size no longer give the same bytes
-WINDOW = {"min": 0, "max": 65535, "start": 250, "end": 7000}
 
 
 def sample_arrays(
@@ -120,16 +116,16 @@ def write_sample(
     path = Path(path)
     threads = _threads(workers)
     levels = _levels(slide)
-    _make_room(path)
+    make_room(path)
     origin = {"sample": {"recipe": RECIPE, "seed": slide.seed, "size": list(levels[0])}}
-    root = _create(path, levels, origin)
+    root = create_sample(path, levels, origin)
     count = _Count(sum(y * x for y, x in levels), progress)
     try:
         for level in range(len(levels)):
             work = delayed(_write_block, pure=False)
             blocks = [work(path, level, slide, window, count) for window in _blocks(levels, level)]
             compute(*blocks, **threads)
-        _finish(root, levels, origin)
+        finish_sample(root, levels, origin)
     except OSError as error:
         raise RunError(f"the sample could not be written to the end: {error}") from error
     return path
@@ -208,60 +204,6 @@ class _Count:
                 self.progress(self.done, self.total)
 
 
-def _make_room(path: Path) -> None:
-    """Refuse a path where something is, unless an unfinished sample is all there is."""
-    if not os.path.lexists(path):
-        return
-    if not _is_unfinished(path):
-        raise OutputExistsError(f"{path} exists already: remove it, or choose another path")
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise OutputError(f"{path} holds an unfinished sample that stays: {error}") from error
-
-
-def _is_unfinished(path: Path) -> bool:
-    """Tell what a killed run left: its first file says what it was to become."""
-    if path.is_symlink() or not path.is_dir():
-        return False
-    file = path / "zarr.json"
-    if not file.exists():  # killed before the first file had its name
-        return all(p.match("zarr.json.*.partial") for p in path.iterdir())
-    try:
-        attributes = json.loads(file.read_text())["attributes"]
-        return "ome" not in attributes and "recipe" in attributes["bigunet"]["sample"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _create(path: Path, levels: list[tuple[int, int]], origin: dict[str, Any]) -> zarr.Group:
-    """Create empty arrays under groups that do not say yet that they are an image."""
-    try:
-        root = zarr.create_group(path, zarr_format=3, attributes={"bigunet": origin})
-        truth = root.create_group("labels").create_group("truth")
-        for level, shape in enumerate(levels):
-            _create_level(root, level, (1, *shape), np.uint16)
-            _create_level(truth, level, shape, np.uint32)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written to: {error}") from error
-    return root
-
-
-def _create_level(group: zarr.Group, level: int, shape: tuple[int, ...], dtype: Any) -> None:
-    group.create_array(
-        str(level),
-        shape=shape,
-        dtype=dtype,
-        chunks=tuple(min(n, CHUNK) for n in shape),
-        compressors=ZstdCodec(level=1, checksum=True),
-        dimension_names=_axes(len(shape)),
-    )
-
-
-def _axes(ndim: int) -> list[str]:
-    return ["c", "y", "x"][-ndim:]
-
-
 def _write_block(path: Path, level: int, slide: Slide, window: Window, count: _Count) -> None:
     """Draw a window, or average it from the level before, and store it with its truth."""
     root = zarr.open_group(path, mode="r+")
@@ -283,34 +225,3 @@ def _reduced(root: zarr.Group, level: int, window: Window) -> tuple[Any, Any]:
     image = np.asarray(_array(root, str(level - 1))[0, y, x])
     truth = np.asarray(_array(root, f"labels/truth/{level - 1}")[y, x])
     return reduce_mean(image), reduce_nearest(truth)
-
-
-def _finish(root: zarr.Group, levels: list[tuple[int, int]], origin: dict[str, Any]) -> None:
-    """Say what it is, from the inside out: the image's own metadata comes last."""
-    labels, truth = root["labels"], root["labels/truth"]
-    label = {"version": "0.5", "source": {"image": "../../"}}
-    truth.attrs.put({"ome": _multiscales("truth", len(levels), 2) | {"image-label": label}})
-    labels.attrs.put({"ome": {"version": "0.5", "labels": ["truth"]}})
-    channel = {"label": "DAPI", "color": "FFFFFF", "active": True, "window": WINDOW}
-    image = _multiscales("sample", len(levels), 3) | {"omero": {"channels": [channel]}}
-    root.attrs.put({"ome": image, "bigunet": origin})
-
-
-def _multiscales(name: str, levels: int, ndim: int) -> dict[str, Any]:
-    """Describe a pyramid as NGFF 0.5 does."""
-    axes: list[dict[str, str]] = [
-        {"name": "c", "type": "channel"},
-        {"name": "y", "type": "space", "unit": "micrometer"},
-        {"name": "x", "type": "space", "unit": "micrometer"},
-    ]
-    datasets = [
-        {
-            "path": str(level),
-            "coordinateTransformations": [
-                {"type": "scale", "scale": [1.0, PIXEL * 2**level, PIXEL * 2**level][-ndim:]},
-            ],
-        }
-        for level in range(levels)
-    ]
-    pyramid = {"name": name, "axes": axes[-ndim:], "datasets": datasets}
-    return {"version": "0.5", "multiscales": [pyramid]}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,19 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigunet.errors import InputError
-from bigunet.images.ngff import (
-    Axis,
-    Channel,
-    Group,
-    checked_path,
-    micrometres,
-    parse_channels,
-    parse_labels,
-    parse_multiscale,
-    parse_paths,
-    read_group,
-    relative_scales,
-)
+from bigunet.images.groups import Group, parse_paths
+from bigunet.images.ngff import Axis, Channel, parse_channels, parse_labels, parse_multiscale
 
 YX = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 
@@ -185,27 +172,6 @@ def test_broken_multiscales_are_refused(multiscales: Any) -> None:
         parse_multiscale(broken)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "..",
-        "../other/0",
-        "a/../../b",
-        "/etc",
-        "C:/data",
-        "..\\x",
-        "\\\\host\\x",
-        "",
-        ".",
-        "a\nb",
-        3,
-    ],
-)
-def test_level_paths_that_leave_are_refused(path: Any) -> None:
-    with pytest.raises(InputError):
-        checked_path(path)
-
-
 def test_lists_keep_what_is_usable() -> None:
     assert parse_labels({"labels": ["cells", "../out", 3, "a/b"]}) == ("cells", "a/b")
     assert parse_labels({"labels": "cells"}) == ()
@@ -228,56 +194,3 @@ def test_channels_take_what_omero_has() -> None:
 def test_channel_names_stay_on_one_line() -> None:
     (channel,) = parse_channels({"omero": {"channels": [{"label": "a\n\x1b[31mb"}]}}, 1)
     assert channel.name == "a  [31mb"
-
-
-@pytest.mark.parametrize(
-    ("unit", "value"),
-    [
-        *[("micrometer", 1.0), ("nanometer", 1e-3), ("millimeter", 1e3), ("angstrom", 1e-4)],
-        *[("µm", 1.0), ("μm", 1.0), ("um", 1.0), ("micron", 1.0), ("Micrometers", 1.0)],
-        *[("micrometre", 1.0), ("inch", 25_400.0)],
-        *[(None, None), ("", None), ("pixel", None), ("second", None)],
-    ],
-)
-def test_units_of_length(unit: str | None, value: float | None) -> None:
-    assert micrometres(unit) == value
-
-
-@given(
-    st.lists(st.integers(1, 5000), min_size=1, max_size=3),
-    st.sampled_from([2, 3, 4]),
-    st.sampled_from([lambda n, f: n // f, lambda n, f: -(-n // f)]),
-    st.integers(1, 4),
-)
-def test_relative_scales_find_the_factor_whichever_way_it_was_rounded(
-    shape: list[int], factor: int, rounded: Any, count: int
-) -> None:
-    shapes = [[max(1, rounded(n, factor**i)) for n in shape] for i in range(count)]
-    for i, scales in enumerate(relative_scales(shapes)):
-        for n, small, found in zip(shape, shapes[i], scales, strict=True):
-            assert found == factor**i or n < 2 * factor ** (2 * i) or small == 1
-
-
-def test_relative_scales_keep_an_odd_ratio() -> None:
-    assert relative_scales([(10, 100), (10, 70)])[1] == (1.0, pytest.approx(100 / 70))
-
-
-def test_groups_of_both_formats(tmp_path: Path) -> None:
-    assert read_group(tmp_path) is None
-    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
-    assert read_group(tmp_path) == Group(zarr_format=2, node="group", ome={}, attributes={})
-    (tmp_path / ".zattrs").write_text('{"labels": ["a"]}')
-    assert parse_labels(read_group(tmp_path).ome) == ("a",)  # type: ignore[union-attr]
-    # Where both are, Zarr v3 is taken, like zarr does.
-    attributes = {"ome": {"version": "0.5"}, "other": 1}
-    (tmp_path / "zarr.json").write_text(json.dumps({"attributes": attributes}))
-    assert read_group(tmp_path) == Group(
-        zarr_format=3, node="group", ome={"version": "0.5"}, attributes=attributes
-    )
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"3"])
-def test_metadata_that_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "zarr.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"zarr\.json"):
-        read_group(tmp_path)
