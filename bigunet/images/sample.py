@@ -17,10 +17,10 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from bigunet.errors import InputError, RunError
-from bigunet.images.microscope import draw
-from bigunet.images.nuclei import MARGIN, PITCH, Slide
 from bigunet.images.pyramid import level_shapes, reduce_mean, reduce_nearest
-from bigunet.images.sample_store import CHUNK, create_sample, finish_sample, make_room
+from bigunet.images.synthetic.microscope import draw
+from bigunet.images.synthetic.nuclei import MARGIN, PITCH, Slide
+from bigunet.images.synthetic.store import CHUNK, create_sample, finish_sample, make_room
 
 __all__ = ["sample_arrays", "write_sample"]
 

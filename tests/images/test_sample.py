@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from bigunet.errors import BigunetError, InputError, OutputError, OutputExistsError, RunError
 from bigunet.images import sample as sample_module
-from bigunet.images.microscope import draw
-from bigunet.images.nuclei import Slide
 from bigunet.images.sample import sample_arrays, write_sample
+from bigunet.images.synthetic.microscope import draw
+from bigunet.images.synthetic.nuclei import Slide
 
 
 def whole(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import zarr
 
 from bigunet.images.open import open_image
 from bigunet.images.overlay import write_preview
-from bigunet.images.resampling import Source
+from bigunet.images.pictures.resampling import Source
 from tests.images.labelled_images import opened, square, write_image, write_labels
 
 

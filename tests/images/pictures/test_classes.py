@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bigunet.images import figure
-from bigunet.images.classes import label_classes
 from bigunet.images.open import open_image
 from bigunet.images.overlay import write_preview
+from bigunet.images.pictures import figure
+from bigunet.images.pictures.classes import label_classes
 from tests.images.labelled_images import opened, square, write_image, write_labels
 
 

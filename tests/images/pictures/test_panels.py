@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bigunet.images import panels
 from bigunet.images.open import open_image
-from bigunet.images.resampling import Source
+from bigunet.images.pictures import panels
+from bigunet.images.pictures.resampling import Source
 from tests.images.labelled_images import write_image, write_labels
 
 

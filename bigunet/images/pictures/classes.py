@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bigunet.images.colors import Color, distinct_colors
 from bigunet.images.groups import mapping, read_group
 from bigunet.images.image import Image
+from bigunet.images.pictures.colors import Color, distinct_colors
 
 __all__ = ["LabelClass", "class_colors", "label_classes"]
 

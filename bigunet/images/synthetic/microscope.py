@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bigunet.images.fields import Floats, Positions, Stream, pixel_noise, smooth_field
-from bigunet.images.nuclei import Nuclei, Slide, place_nuclei, tissue_density
+from bigunet.images.synthetic.fields import Floats, Positions, Stream, pixel_noise, smooth_field
+from bigunet.images.synthetic.nuclei import Nuclei, Slide, place_nuclei, tissue_density
 
 __all__ = ["draw"]
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from bigunet.errors import InputError, NotFoundError
-from bigunet.images.colors import CHANNEL_COLORS, LARGEST
 from bigunet.images.image import Image, check_chunk_memory
 from bigunet.images.open import open_image
+from bigunet.images.pictures.colors import CHANNEL_COLORS, LARGEST
 from bigunet.images.planes import Plane, image_planes
 from bigunet.images.selection import choose_channels
 from bigunet.images.transformations import micrometres

@@ -11,8 +11,8 @@ import pytest
 from scipy import ndimage
 
 from bigunet.images import sample as sample_module
-from bigunet.images.microscope import draw
-from bigunet.images.nuclei import Slide
+from bigunet.images.synthetic.microscope import draw
+from bigunet.images.synthetic.nuclei import Slide
 
 
 def whole(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bigunet.images.fields import Floats, Positions, Stream, draw_words, smooth_field, uniform
+from bigunet.images.synthetic.fields import (
+    Floats,
+    Positions,
+    Stream,
+    draw_words,
+    smooth_field,
+    uniform,
+)
 
 __all__ = ["MARGIN", "PITCH", "Nuclei", "Slide", "place_nuclei", "tissue_density"]
 

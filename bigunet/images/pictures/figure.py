@@ -11,10 +11,10 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from bigunet.images.classes import LabelClass
-from bigunet.images.colors import Color
-from bigunet.images.panels import Panel
-from bigunet.images.resampling import Region, Size
+from bigunet.images.pictures.classes import LabelClass
+from bigunet.images.pictures.colors import Color
+from bigunet.images.pictures.panels import Panel
+from bigunet.images.pictures.resampling import Region, Size
 
 __all__ = ["draw_figure"]
 

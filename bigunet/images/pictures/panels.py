@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from bigunet.errors import InputError
-from bigunet.images.colors import label_edges
-from bigunet.images.resampling import MOST_READ, Region, Size, Source
+from bigunet.images.pictures.colors import label_edges
+from bigunet.images.pictures.resampling import MOST_READ, Region, Size, Source
 
 __all__ = ["Panel", "choose_panels"]
 

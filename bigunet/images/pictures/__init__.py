@@ -1,0 +1,1 @@
+"""What a preview is drawn of: colours, classes, resampled pixels, panels and their layout."""

@@ -1,0 +1,1 @@
+"""A synthetic slide: which nuclei, what a microscope makes of them, and the files."""
