@@ -78,7 +78,7 @@ def conditions() -> dict[str, Any]:
 def save_results(name: str, results: dict[str, Any]) -> Path:
     """Write results with their conditions to ``benchmarks/results/NAME.json``."""
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"conditions": conditions(), **results}, indent=1) + "\n")
     return path
 

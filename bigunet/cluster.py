@@ -27,6 +27,8 @@ __all__ = ["Executor", "Failure", "available_memory", "check_scheduler", "open_e
 EMBEDDED = ("threads", "sync")
 _WINDOW = 4096
 _REPLY_SECONDS = 15
+# Ctrl-C reaches all processes of a terminal; the main one stops the others.
+_DEAF_TO_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 OnResult = Callable[[Any], None]
 
@@ -192,6 +194,7 @@ def _client(scheduler: str, workers: int | None) -> Iterator[Any]:
                 host="127.0.0.1",
                 # Dask's dashboard listens on all addresses unless it is told not to.
                 dashboard_address=None,
+                preload=_DEAF_TO_CTRL_C,
             ) as cluster,
             distributed.Client(cluster) as client,
         ):

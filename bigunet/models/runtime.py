@@ -199,9 +199,10 @@ def _unused_gpu() -> str | None:
 
 def _to_device(pixels: np.ndarray, device: str) -> torch.Tensor:
     """Send a tile in its own type where torch can, as (1, C, Y, X) float32 on the device."""
-    if pixels.dtype.name not in _CAST_ON_DEVICE:
+    if pixels.dtype.name not in _CAST_ON_DEVICE or not pixels.dtype.isnative:
         pixels = pixels.astype(np.float32)
-    tile = torch.from_numpy(np.ascontiguousarray(pixels))
+    # torch warns of arrays that it may not write to, such as memory maps.
+    tile = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     return tile.to(device, non_blocking=True).to(torch.float32)[None]
 
 
