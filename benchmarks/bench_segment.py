@@ -18,6 +18,7 @@ Run ``python -m benchmarks.bench_segment``; see README.md for how to read it.
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -38,6 +39,21 @@ WAYS = ("floor", "ours", "recipe")
 SEED = 0
 
 
+class Spent:
+    """Wall-clock and processor seconds, of all threads, inside ``with`` blocks."""
+
+    def __init__(self) -> None:
+        self.seconds = self.cpu = 0.0
+
+    def __enter__(self) -> Spent:
+        self._began = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began[0]
+        self.cpu += time.process_time() - self._began[1]
+
+
 def make_model(width: int, depth: int) -> Any:
     import torch
 
@@ -51,7 +67,7 @@ def make_model(width: int, depth: int) -> Any:
     return model
 
 
-def run_floor(slide: Path, model: Any) -> float:
+def run_floor(slide: Path, model: Any) -> Spent:
     """Time forward passes alone; every tile of the plan, one after another."""
     import torch
 
@@ -66,27 +82,26 @@ def run_floor(slide: Path, model: Any) -> float:
     image = normalise(pixels, ((low, high),))
     last = torch.channels_last
     network = model.to(memory_format=last)
-    seconds = 0.0
+    spent = Spent()
     with torch.inference_mode():
         for block in plan.tiling.blocks():
             for tile in plan.tiling.tiles(block):
                 cut = mirrored(image, (0, 0), plan.tiling.tile_read(tile), plan.tiling.shape)
                 x = torch.from_numpy(np.ascontiguousarray(cut))[None].contiguous(memory_format=last)
-                began = time.perf_counter()
-                network(x)
-                seconds += time.perf_counter() - began
-    return seconds
+                with spent:
+                    network(x)
+    return spent
 
 
-def run_ours(slide: Path, model: Any) -> float:
+def run_ours(slide: Path, model: Any) -> Spent:
     from bigunet import segment_image
 
-    began = time.perf_counter()
-    segment_image(slide, model, device="cpu", name="ours", overwrite=True)
-    return time.perf_counter() - began
+    with Spent() as spent:
+        segment_image(slide, model, device="cpu", name="ours", overwrite=True)
+    return spent
 
 
-def run_recipe(slide: Path, model: Any) -> float:
+def run_recipe(slide: Path, model: Any) -> Spent:
     import dask.array as da
     import torch
 
@@ -95,7 +110,7 @@ def run_recipe(slide: Path, model: Any) -> float:
     side = 1024
     before = margin(model.depth)
     depth = before + legal_output(side, model.depth) - side
-    began = time.perf_counter()
+    spent = Spent()
     image = da.from_zarr(str(slide / "0"))[0].rechunk(side)
     sample = np.asarray(image[::8, ::8])
     low, high = np.percentile(sample, (1, 99.8))
@@ -116,9 +131,9 @@ def run_recipe(slide: Path, model: Any) -> float:
         chunks=image.chunks,
         meta=np.empty((0, 0), np.uint8),
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, spent:
         mask.to_zarr(folder + "/mask.zarr")
-    return time.perf_counter() - began
+    return spent
 
 
 RUN = {"floor": run_floor, "ours": run_ours, "recipe": run_recipe}
@@ -128,8 +143,8 @@ def measure_one(way: str, slide: Path, width: int, depth: int) -> None:
     """Run one way in this process and print its figures."""
     model = make_model(width, depth)
     base = peak_memory()
-    seconds = RUN[way](slide, model)
-    report(seconds=seconds, peak=peak_memory(), before=base)
+    spent = RUN[way](slide, model)
+    report(seconds=spent.seconds, cpu=spent.cpu, peak=peak_memory(), before=base)
 
 
 def compare(slide: Path, width: int, depth: int, repeats: int) -> dict[str, Any]:
@@ -140,21 +155,19 @@ def compare(slide: Path, width: int, depth: int, repeats: int) -> dict[str, Any]
         )
 
     runs = interleaved(measure, WAYS, repeats)
-    ratios = {
-        way: [
-            run["seconds"] / floor["seconds"]
-            for run, floor in zip(runs[way], runs["floor"], strict=True)
-        ]
-        for way in WAYS
-    }
+    return {way: figures(runs[way], runs["floor"]) for way in WAYS}
+
+
+def figures(runs: list[dict[str, Any]], floors: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians, and ratios to the floor taken pair by pair."""
+    pairs = list(zip(runs, floors, strict=True))
+    each = [run["seconds"] / floor["seconds"] for run, floor in pairs]
     return {
-        way: {
-            "seconds": round(median(runs[way], "seconds"), 3),
-            "times_floor": round(float(np.median(ratios[way])), 3),
-            "times_floor_each": [round(r, 3) for r in ratios[way]],
-            "peak_megabytes": round(median(runs[way], "peak") / 1e6),
-        }
-        for way in WAYS
+        "seconds": round(median(runs, "seconds"), 3),
+        "times_floor": round(statistics.median(each), 3),
+        "times_floor_each": [round(ratio, 3) for ratio in each],
+        "times_floor_cpu": round(statistics.median(r["cpu"] / f["cpu"] for r, f in pairs), 3),
+        "peak_megabytes": round(median(runs, "peak") / 1e6),
     }
 
 
@@ -177,10 +190,11 @@ def main() -> None:
         slide = given.slide or write_sample(Path(folder) / "slide.zarr", given.size, SEED)
         results = compare(slide, given.width, given.depth, given.repeats)
     results = {"size": given.size, "width": given.width, "depth": given.depth, "ways": results}
-    for way, figures in results["ways"].items():
+    for way, found in results["ways"].items():
         print(
-            f"{way:8} {figures['seconds']:8.2f} s  {figures['times_floor']:.3f} × floor  "
-            f"{figures['peak_megabytes']} MB  {figures['times_floor_each']}"
+            f"{way:8} {found['seconds']:8.2f} s  {found['times_floor']:.3f} × floor "
+            f"({found['times_floor_cpu']:.3f} × its processor time)  "
+            f"{found['peak_megabytes']} MB  {found['times_floor_each']}"
         )
     if given.save:
         print(save_results(given.save, results))

@@ -7,6 +7,7 @@ with its cause; the others go on.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,8 +28,12 @@ __all__ = ["Executor", "Failure", "available_memory", "check_scheduler", "open_e
 EMBEDDED = ("threads", "sync")
 _WINDOW = 4096
 _REPLY_SECONDS = 15
-# Ctrl-C reaches all processes of a terminal; the main one stops the others.
-_DEAF_TO_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+# Ctrl-C reaches all processes of a terminal; the main one stops the others, unasked for comments.
+_DEAF_TO_CTRL_C = """
+import logging, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+"""
 
 OnResult = Callable[[Any], None]
 
@@ -188,6 +193,7 @@ def _client(scheduler: str, workers: int | None) -> Iterator[Any]:
         ) from error
     if scheduler == "processes":
         with (
+            _logging_restored(),
             distributed.LocalCluster(
                 n_workers=workers or available_cores(),
                 threads_per_worker=1,
@@ -198,12 +204,26 @@ def _client(scheduler: str, workers: int | None) -> Iterator[Any]:
             ) as cluster,
             distributed.Client(cluster) as client,
         ):
-            yield client
+            try:
+                yield client
+            except BaseException:
+                # Torn down in mid-run, the parts of a cluster complain of each other.
+                logging.disable(logging.ERROR)
+                raise
         return
     with _connect(distributed, scheduler) as client:
         if not client.nthreads():
             raise InputError(f"the cluster at '{scheduler}' has no workers; start some and retry")
         yield client
+
+
+@contextmanager
+def _logging_restored() -> Iterator[None]:
+    before = logging.root.manager.disable
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _connect(distributed: Any, scheduler: str) -> Any:

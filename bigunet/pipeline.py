@@ -173,7 +173,8 @@ def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
         blocks = plan.tiling.blocks(plan.region)
         assert_disjoint_writes(output, ((b.y.slice, b.x.slice) for b in blocks))
     plan.destination.create()
-    _work_off(_block_tasks(plan, network, executor), plan.blocks, "segment", executor, tell)
+    work = _block_tasks(plan, network, executor)
+    _work_off(work, plan.blocks, "segment", executor, tell, place=lambda: _first_unreadable(plan))
     for output in plan.destination.outputs:
         for level in range(1, len(output.shapes)):
             tasks = list(_level_tasks(output, level))
@@ -266,10 +267,29 @@ def _block_tasks(plan: Plan, network: UNet, executor: Executor) -> Iterator[Dela
             yield task(_write, shared, layers[block.index], plane, block, where=where)
 
 
+def _first_unreadable(plan: Plan) -> str:
+    """Say which block met a chunk that cannot be read: tasks of map_overlap know chunks only."""
+    for plane, block in plan.work():
+        y, x = plan.tiling.source(block)
+        try:
+            plane.read(y.slice, x.slice)
+        except RunError:
+            return f" ({_block_text(plane, block)})"
+    return ""
+
+
 def _work_off(
-    tasks: Iterable[Delayed], total: int, stage: str, executor: Executor, tell: Listener
+    tasks: Iterable[Delayed],
+    total: int,
+    stage: str,
+    executor: Executor,
+    tell: Listener,
+    *,
+    place: Callable[[], str] = str,
 ) -> None:
     """Run tasks, tell of each, and raise at the end if some failed.
+
+    ``place`` says where, if what is raised is no `Failure` of a task that knows.
 
     Raises
     ------
@@ -293,7 +313,7 @@ def _work_off(
     try:
         executor.run(tasks, on_result)
     except BigunetError as error:
-        raise RunError(f"{error}; {_unlisted()}") from error
+        raise RunError(f"{error}{place()}; {_unlisted()}") from error
     if failures:
         raise RunError(f"{len(failures)} of {total} failed: {_named(failures)}; {_unlisted()}")
 

@@ -87,6 +87,10 @@ class Command(click.Command):
             ctx.exit(exit_code(error))
 
 
+class _UsageLine(click.ClickException):
+    exit_code = click.UsageError.exit_code
+
+
 @contextmanager
 def usage_in_one_line() -> Iterator[None]:
     """Turn click's four lines about a wrong option into one that names the help."""
@@ -97,9 +101,7 @@ def usage_in_one_line() -> Iterator[None]:
     except click.UsageError as error:
         line = " ".join(error.format_message().split())
         help_at = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        refusal = click.ClickException(f"{line}{help_at}")
-        refusal.exit_code = error.exit_code
-        raise refusal from error
+        raise _UsageLine(f"{line}{help_at}") from error
 
 
 def exit_code(error: Exception) -> int:
