@@ -73,9 +73,14 @@ class Executor(Protocol):
     """Tasks at work at once."""
     processes: int
     """Processes among which they are spread."""
+    threads: int | None
+    """That each process of somebody else's cluster has for us; None where we decide."""
 
     def share(self, value: Any) -> Any:
         """Bring a large value to the workers once; returns what tasks take in its stead."""
+
+    def compute(self, value: Delayed) -> Any:
+        """Compute one value; what it raises is raised."""
 
     def run(self, tasks: Iterable[Delayed], on_result: OnResult) -> None:
         """Compute all tasks, and call back with each result in the caller's thread."""
@@ -131,17 +136,21 @@ def open_executor(scheduler: str = "threads", workers: int | None = None) -> Ite
         yield _Embedded(scheduler, count)
         return
     with _client(scheduler, workers) as client:
-        yield _Cluster(client)
+        yield _Cluster(client, ours=scheduler == "processes")
 
 
 class _Embedded:
     processes = 1
+    threads: int | None = None
 
     def __init__(self, scheduler: str, workers: int) -> None:
         self.scheduler, self.workers = scheduler, workers
 
     def share(self, value: Any) -> Any:
         return value
+
+    def compute(self, value: Delayed) -> Any:
+        return dask.compute(value, scheduler=self.scheduler, num_workers=self.workers)[0]
 
     def run(self, tasks: Iterable[Delayed], on_result: OnResult) -> None:
         for window in _windows(tasks):
@@ -156,13 +165,18 @@ class _Embedded:
 
 
 class _Cluster:
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, ours: bool) -> None:
         self.client = client
         threads = client.nthreads()
         self.workers, self.processes = sum(threads.values()), len(threads)
+        # One number for all, for bits depend on it.
+        self.threads = None if ours else min(threads.values())
 
     def share(self, value: Any) -> Any:
         return self.client.scatter(value, broadcast=True, hash=False)
+
+    def compute(self, value: Delayed) -> Any:
+        return self.client.compute(value).result()
 
     def run(self, tasks: Iterable[Delayed], on_result: OnResult) -> None:
         from distributed import as_completed

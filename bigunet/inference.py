@@ -240,6 +240,7 @@ def overlapped(
         allow_rechunk=False,
         limits=limits,
         chunks=((layers,), *tiling.chunks),
+        token=f"bigunet-{'-'.join(kinds)}",
         meta=np.empty((0, 0, 0), dtype),
     )
     return result

@@ -27,6 +27,7 @@ from bigunet.images.open import Plane, open_image
 from bigunet.images.output import Output, assert_disjoint_writes, write_window
 from bigunet.images.pyramid import pyramid_tasks, reduce_window
 from bigunet.inference import overlapped, predict_block, time_tile
+from bigunet.models.card import default_class_names, default_colors
 from bigunet.models.checkpoint import load_model, model_digest
 from bigunet.models.runtime import Predictor, torch_threads_kept
 from bigunet.models.unet import UNet
@@ -129,12 +130,13 @@ def segment_image(
         open_image(path), name=settings.name or network.card.name, output=settings.output
     )
     plan = plan_run(path, network, settings)
-    for line in plan.notes:
-        tell(Progress(stage="plan", message=line))
     began = time.monotonic()
     with torch_threads_kept(), open_executor(plan.scheduler, plan.workers) as executor:
+        if executor.threads is not None:
+            plan = replace(plan, threads=executor.threads, workers=executor.workers)
         plan = _with_limits(plan, network, executor)
-        tell(Progress(stage="plan", message=plan.headline()))
+        for line in (plan.headline(), *plan.notes):
+            tell(Progress(stage="plan", message=line))
         _run(plan, network, executor, tell)
     return Segmentation(
         plan=plan,
@@ -182,8 +184,8 @@ def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
     tell(Progress(stage="commit"))
     plan.destination.commit(
         provenance=_provenance(plan, network),
-        class_names=network.card.class_names,
-        class_colors=network.card.class_colors,
+        class_names=network.card.class_names or default_class_names(network.classes),
+        class_colors=network.card.class_colors or default_colors(network.classes),
     )
 
 
@@ -339,9 +341,10 @@ def _with_limits(plan: Plan, network: UNet, executor: Executor) -> Plan:
     first = plan.planes[0]
     stack = da.zeros((len(plan.planes), *first.shape), dtype=first.dtype)
     limits = measure_limits(stack, rule, read=_StackReader(plan.planes))
-    found: list[Any] = []
-    executor.run([limits], found.append)
-    return replace(plan, limits=found[0])
+    try:
+        return replace(plan, limits=executor.compute(limits))
+    except BigunetError as error:
+        raise RunError(f"{error}; nothing was written") from error
 
 
 @dataclass(frozen=True)
@@ -402,7 +405,7 @@ def _window_text(index: Sequence[int], y: slice, x: slice) -> str:
 
 
 def _unlisted() -> str:
-    return "the label is not listed; run the same command again"
+    return "the label is not listed; mend the cause and run the same command again"
 
 
 def _nobody(_: Progress) -> None:

@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from bigunet.errors import InputError, NotFoundError
+from bigunet.errors import InputError
 from bigunet.geometry import Block, Span, Tiling, legal_output, mirror_span, pooling_grid
-from bigunet.images.attributes import PROVENANCE
 from bigunet.images.intensity import Limits
-from bigunet.images.open import Image, Plane, image_planes, open_image
+from bigunet.images.open import (
+    Image,
+    Plane,
+    image_planes,
+    open_image,
+    open_labels,
+    read_provenance,
+)
 from bigunet.inference import mirrored, predict_block
 from bigunet.models.checkpoint import load_model, model_digest
 from bigunet.models.runtime import Predictor
@@ -90,7 +96,7 @@ def verify_image(
     path : path
         The slide.
     labels : str
-        Name of a label that bigunet wrote.
+        Name of a label that bigunet wrote, or the path of one outside the slide.
     model : UNet, path or name
         The network it was made with.
     windows : int
@@ -107,11 +113,17 @@ def verify_image(
     """
     network = model if isinstance(model, UNet) else load_model(model)
     image = open_image(path)
-    record = _record(image, labels)
+    if read_provenance(image) is not None:
+        raise InputError(
+            f"{image.path} is a result of bigunet, not a slide; pass the slide, and the path of "
+            f"the labels with --labels"
+        )
+    label_image = open_labels(image, labels)
+    record = _record(label_image)
     _check_model(record, network, labels)
     level, channels = int(record["level"]), tuple(record["channels"])
     planes = image_planes(image, level, channels)
-    label_planes = image_planes(open_image(image.path / "labels" / labels), 0, (0,))
+    label_planes = image_planes(label_image, 0, (0,))
     tiling = _tiling(record, network, planes[0])
     predictor = Predictor.of(
         network, device=device, precision=record["precision"] if precision == "auto" else precision
@@ -127,17 +139,11 @@ def verify_image(
     return _pooled(found)
 
 
-def _record(image: Image, labels: str) -> Mapping[str, Any]:
+def _record(labels: Image) -> Mapping[str, Any]:
     """Return what bigunet wrote about a label."""
-    import zarr
-
-    if labels not in image.labels:
-        there = ", ".join(image.labels) or "none"
-        raise NotFoundError(f"{image.path} has no label '{labels}'; there are: {there}")
-    group = zarr.open_group(image.path / "labels" / labels, mode="r", use_consolidated=False)
-    record = group.attrs.get(PROVENANCE)
-    if not isinstance(record, Mapping):
-        raise InputError(f"label '{labels}' was not written by bigunet, so nothing says how")
+    record = read_provenance(labels)
+    if record is None:
+        raise InputError(f"{labels.path} was not written by bigunet, so nothing says how")
     return record
 
 

@@ -28,13 +28,14 @@ def describe(target: str) -> Result:
     BigunetError
         Where it cannot be opened.
     """
-    from bigunet.images.open import open_image
+    from bigunet.images.open import open_image, read_provenance
 
     if is_model(target):
         return model_facts(target)
     image = open_image(target)
     folder = image.path / "labels"
-    return ImageFacts(image=image, labels=tuple(label_facts(folder, n) for n in image.labels))
+    labels = tuple(label_facts(folder, name) for name in image.labels)
+    return ImageFacts(image=image, labels=labels, provenance=read_provenance(image))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class ImageFacts:
 
     image: Image
     labels: tuple[LabelFacts, ...]
+    provenance: Mapping[str, Any] | None = None
+    """How bigunet made it, if it is a result."""
 
     def lines(self) -> list[str]:
         """Return the facts as lines."""
@@ -75,6 +78,7 @@ class ImageFacts:
             f"axes {axes}",
             *_block("levels", _table(_level_rows(image))),
             *_block("channels", (f"{one.index}  {one.name}" for one in image.channels)),
+            *_block("made by bigunet", _pairs(self.provenance or {})),
             *_block("labels", (line for label in self.labels for line in label.lines())),
         ]
         return [str(image.path), *_indented(facts)]
@@ -89,6 +93,7 @@ class ImageFacts:
             "path": str(image.path),
             "levels": [asdict(one) | size for one, size in zip(image.levels, sizes, strict=True)],
             "labels": [asdict(label) for label in self.labels],
+            "provenance": self.provenance,
         }
 
 
@@ -135,22 +140,14 @@ def is_model(target: str) -> bool:
 
 def label_facts(folder: Path, name: str) -> LabelFacts:
     """Return the facts of a listed label; one that cannot be opened is said, not raised."""
-    from bigunet.images.attributes import PROVENANCE
-    from bigunet.images.ngff import read_group
-    from bigunet.images.open import open_image
+    from bigunet.images.open import open_image, read_provenance
 
     try:
-        finest = open_image(folder / name).levels[0]
+        label = open_image(folder / name)
     except BigunetError as error:
         return LabelFacts(name=name, error=str(error))
-    group = read_group(folder / name)
-    provenance = group.attributes.get(PROVENANCE) if group else None
-    return LabelFacts(
-        name=name,
-        dtype=finest.dtype,
-        shape=finest.shape,
-        provenance=provenance if isinstance(provenance, Mapping) else None,
-    )
+    finest, provenance = label.levels[0], read_provenance(label)
+    return LabelFacts(name=name, dtype=finest.dtype, shape=finest.shape, provenance=provenance)
 
 
 def model_facts(path: str) -> ModelFacts:

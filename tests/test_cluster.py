@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 
 from bigunet import cluster
 from bigunet.cluster import Failure, available_cores, available_memory, open_executor, task
@@ -32,6 +32,7 @@ def test_every_task_is_reported_once(scheduler: str) -> None:
     found: list[Any] = []
     with open_executor(scheduler, 3) as executor:
         executor.run(tasks(20), found.append)
+        assert executor.compute(delayed(7)) == 7
     failures = [f for f in found if isinstance(f, Failure)]
     assert sorted(f for f in found if not isinstance(f, Failure)) == [
         n * n for n in range(20) if n not in (7, 8)
@@ -81,7 +82,8 @@ def test_an_existing_cluster_is_used_by_address_and_by_file(tmp_path: Path) -> N
         for where in (local.scheduler_address, str(file)):
             found: list[Any] = []
             with open_executor(where) as executor:
-                assert (executor.workers, executor.processes) == (2, 2)
+                assert (executor.workers, executor.processes, executor.threads) == (2, 2, 1)
+                assert executor.compute(delayed(7)) == 7
                 executor.run(tasks(12), found.append)
             assert len(found) == 12 and sum(isinstance(f, Failure) for f in found) == 2
         assert len(client.scheduler_info()["workers"]) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -69,6 +68,18 @@ def test_the_command_and_the_lazy_api_give_the_same(tmp_path: Path) -> None:
     limits = measure_limits(pixels[None], model.card.intensity).compute()
     expected = whole_image_scores(normalise(pixels[None], limits), model)
     assert_same_classes(read_label(slide, "unet"), expected)
+
+
+def test_rgb_with_fixed_limits(tmp_path: Path) -> None:
+    pixels = random_image((3, 100, 90), np.uint8)
+    model = random_model(2, channels=3)
+    model.card = ModelCard(intensity=IntensityRule(kind="range", low=0, high=255))
+    slide = write_slide(tmp_path / "slide.zarr", pixels, "cyx")
+    for overlap in ("direct", "map_overlap"):
+        done = segment_image(slide, model, overlap=overlap, overwrite=True, **QUICK)
+        assert done.plan.limits == ((0.0, 255.0),) * 3
+        expected = whole_image_scores(normalise(pixels, done.plan.limits), model)
+        assert_same_classes(read_label(slide, "unet"), expected)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +202,18 @@ def test_every_stage_is_told_and_pixels_add_up(tmp_path: Path) -> None:
         == (last.total, 3 * 100 * 90)
         == (result.plan.blocks, result.plan.pixels)
     )
-    assert [t.message for t in told if t.message][-1].startswith("cpu, float32")
+    said = [t.message for t in told if t.message]
+    assert said[0].startswith("cpu, float32") and "level 0" in said[0] and "intensity" in said[0]
+
+
+def test_a_chunk_that_breaks_the_measure_of_intensities_is_named(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "slide.zarr", random_image((256, 256), np.uint8), "yx")
+    break_chunk(slide)
+    model = random_model(2)
+    model.card = ModelCard(intensity=IntensityRule(kind="percentile", low=1, high=99.8))
+    with pytest.raises(RunError, match=r"chunk \(1, 1\).*; nothing was written"):
+        segment_image(slide, model, **QUICK)
+    assert not (slide / "labels").exists()
 
 
 def break_chunk(slide: Path) -> None:
@@ -206,7 +228,9 @@ def test_a_broken_chunk_is_named_and_nothing_is_listed(tmp_path: Path, overlap: 
     slide = write_slide(tmp_path / "slide.zarr", pixels, "yx")
     whole = (slide / "s0" / "c" / "1" / "1").read_bytes()
     break_chunk(slide)
-    with pytest.raises(RunError, match=r"1.*not listed; run the same command again") as caught:
+    with pytest.raises(
+        RunError, match=r"1.*not listed; mend the cause and run the same command again"
+    ) as caught:
         segment_image(slide, random_model(2), overlap=overlap, **QUICK)
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
     assert not is_listed(slide, "unet")
@@ -343,18 +367,18 @@ def test_measured_memory_is_at_most_projected(tmp_path: Path) -> None:
         tmp_path / "slide.zarr", random_image((2048, 2048), np.uint8), "yx", chunk=512
     )
     code = f"""
-        import resource, sys, bigunet
+        import bigunet
+        from benchmarks.measure import peak_memory
         model = bigunet.UNet(1, 2, width=32, depth=2)
         result = bigunet.segment_image({str(slide)!r}, model, device="cpu")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(peak * (1 if sys.platform == "darwin" else 1024), result.plan.memory.projected)
+        print(peak_memory(), result.plan.memory.projected)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        cwd=Path(__file__).parents[1],
     )
     measured, projected = map(int, done.stdout.split())
     assert measured <= projected <= 2.5 * measured

@@ -84,10 +84,10 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_labels_that_are_not_there_or_not_ours_are_refused(tmp_path: Path) -> None:
     slide = make_slide(tmp_path)
-    with pytest.raises(NotFoundError, match="no label 'x'; there are: none"):
+    with pytest.raises(NotFoundError, match="no labels 'x': it has none"):
         verify_image(slide, "x", random_model(2))
     segment_image(slide, random_model(2), **QUICK)
-    with pytest.raises(NotFoundError, match="no label 'x'; there are: unet"):
+    with pytest.raises(NotFoundError, match="no labels 'x': it has unet"):
         verify_image(slide, "x", random_model(2))
     group = zarr.open_group(slide / "labels" / "unet", mode="r+")
     del group.attrs["bigunet"]
@@ -106,3 +106,15 @@ def test_ties_are_counted_apart(tmp_path: Path) -> None:
     label[:] = 1
     result = verify_image(slide, "unet", model, windows=1)
     assert result.ok and result.differing == 0 and result.ties == result.pixels
+
+
+def test_a_label_outside_the_slide_is_verified_by_its_path(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path, (150, 200))
+    model = random_model(2, classes=3)
+    out, both = tmp_path / "out.zarr", tmp_path / "both.zarr"
+    segment_image(slide, model, output=out, **QUICK)
+    segment_image(slide, model, output=both, save=("classes", "probabilities"), **QUICK)
+    assert verify_image(slide, str(out), model, windows=2).ok
+    assert verify_image(slide, str(both / "labels" / "unet"), model, windows=2).ok
+    with pytest.raises(InputError, match="is a result of bigunet, not a slide"):
+        verify_image(both, "unet", model)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from bigunet.errors import InputError
+from bigunet.images.ngff import PROVENANCE
 from bigunet.images.output import Output
 
 __all__ = ["PROVENANCE", "Color", "default_color", "parse_color", "result_attributes"]
@@ -16,8 +17,6 @@ Color: TypeAlias = str | Sequence[int]
 """``RRGGBB`` or ``RRGGBBAA`` with or without ``#``, or three or four integers of 0 to 255."""
 Json: TypeAlias = dict[str, Any]
 
-PROVENANCE = "bigunet"
-"""Key of the attributes that tells that bigunet wrote a result, and how."""
 AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dask.utils import format_bytes
 
 from bigunet.errors import InputError, MemoryLimitError
 from bigunet.images.ngff import Axis, Channel
@@ -108,7 +107,7 @@ def check_chunk_memory(image: Image, level: int, allowed_bytes: int) -> None:
         kind = "shard" if facts.shards else "chunk"
         raise MemoryLimitError(
             f"{image.path / facts.path}: one {kind} of {sizes_text(facts.stored)} {facts.dtype} "
-            f"decodes to {format_bytes(size)}, and {format_bytes(allowed_bytes)} are allowed: "
+            f"decodes to {size / 1e9:,.2f} GB, and {allowed_bytes / 1e9:,.2f} GB are allowed: "
             f"allow more with --memory-limit or store the image in smaller {kind}s"
         )
 

@@ -29,6 +29,7 @@ from bigunet.images.groups import (
 from bigunet.images.transformations import Numbers, combine_transformations
 
 __all__ = [
+    "PROVENANCE",
     "Axis",
     "Channel",
     "Dataset",
@@ -39,6 +40,9 @@ __all__ = [
     "parse_multiscale",
     "read_group",
 ]
+
+PROVENANCE = "bigunet"
+"""Key of the attributes that tells that bigunet wrote a result, and how."""
 
 AXIS_ORDER = "tczyx"
 AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}

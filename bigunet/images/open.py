@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 
-from bigunet.errors import BigunetError, InputError
+from bigunet.errors import BigunetError, InputError, NotFoundError
 from bigunet.images.arrays import open_array
 from bigunet.images.containers import (
     image_group,
@@ -24,9 +26,10 @@ from bigunet.images.containers import (
     local_folder,
     store_root,
 )
-from bigunet.images.groups import one_line
+from bigunet.images.groups import one_line, read_group
 from bigunet.images.image import Image, Level, check_chunk_memory, sizes_text
 from bigunet.images.ngff import (
+    PROVENANCE,
     Axis,
     Channel,
     Dataset,
@@ -50,6 +53,8 @@ __all__ = [
     "choose_level",
     "image_planes",
     "open_image",
+    "open_labels",
+    "read_provenance",
 ]
 
 # Above these, a file is a hoax or a mistake; below, Python objects for each still fit in memory.
@@ -85,6 +90,40 @@ def open_image(path: str | os.PathLike[str]) -> Image:
         if isinstance(error, BigunetError):
             raise
         raise InputError(f"{os.fspath(path)} cannot be read: {one_line(error)}") from error
+
+
+def open_labels(image: Image, name: str) -> Image:
+    """Open labels by their name in the image, or by the path of a label image elsewhere.
+
+    Raises
+    ------
+    NotFoundError
+        If there are no such labels; names those that are there.
+    InputError
+        If what is there cannot be labels.
+    """
+    elsewhere = Path(name)
+    if name in image.labels:
+        elsewhere = image.path / "labels" / name
+    elif not ((elsewhere / "zarr.json").is_file() or (elsewhere / ".zattrs").is_file()):
+        those = f"it has {', '.join(image.labels)}" if image.labels else "it has none"
+        raise NotFoundError(f"{image.path} has no labels {name!r}: {those}")
+    labels = open_image(elsewhere)
+    dtype = np.dtype(labels.levels[0].dtype)
+    if dtype.kind not in "iu" or "c" in labels.axis_names:
+        raise InputError(
+            f"{labels.path} is not a label image: its axes are {labels.axis_names} and its "
+            f"type is {dtype}; labels are integers and have no channels"
+        )
+    return labels
+
+
+def read_provenance(image: Image) -> Mapping[str, Any] | None:
+    """Return what bigunet wrote about a result of its own; None for everything else."""
+    group = read_group(image.path)
+    record = group.attributes.get(PROVENANCE) if group else None
+    # A slide of `bigunet sample` has a record too, but no model made it.
+    return record if isinstance(record, Mapping) and "model" in record else None
 
 
 def _image(given_path: str) -> Image:

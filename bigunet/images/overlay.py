@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bigunet.errors import InputError, OutputError
-from bigunet.images.open import open_image
+from bigunet.images.open import open_image, open_labels
 from bigunet.images.pictures.classes import class_colors, label_classes
 from bigunet.images.pictures.colors import composite, label_edges, paint_labels
 from bigunet.images.pictures.figure import draw_figure
 from bigunet.images.pictures.panels import Panel, choose_panels
-from bigunet.images.pictures.resampling import Region, Size, Source, open_labels
+from bigunet.images.pictures.resampling import Region, Size, Source
 
 __all__ = ["overlay", "write_preview"]
 

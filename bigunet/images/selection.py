@@ -83,6 +83,8 @@ def choose_channels(
     if wanted is None:
         chosen = tuple(range(len(image.channels)))
         given = f"the image has {_count(len(chosen), 'channel')}: choose with --channels from"
+        if len(chosen) < needed:
+            given = f"the image has only {_count(len(chosen), 'channel')}:"
     else:
         asked = [wanted] if isinstance(wanted, int | str) else wanted
         chosen = tuple(channel_index(image, one) for one in asked)

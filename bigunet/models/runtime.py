@@ -58,7 +58,8 @@ def choose_device(wanted: str = "auto") -> tuple[str, str | None]:
         raise InputError(f"device '{wanted}' is unknown; choose one of {', '.join(_choices())}")
     if name == "auto":
         found = next((d for d in ("cuda", "mps") if _usable(d)), "cpu")
-        return found, _unused_gpu() if found == "cpu" else None
+        hint = _unused_gpu() if found == "cpu" else None
+        return found, hint and f"warning: {hint}"
     if not _usable(name):
         hint = _unused_gpu() or "no such device is visible"
         raise InputError(f"device '{wanted}' cannot be used: {hint}; or pass --device cpu")

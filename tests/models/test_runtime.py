@@ -44,6 +44,7 @@ def test_a_gpu_that_torch_cannot_use_is_said_with_the_remedy(
     monkeypatch.setattr(torch.version, "cuda", built)
     device, warning = choose_device("auto")
     assert device == "cpu" and warning is not None and remedy in warning
+    assert warning.startswith("warning: "), "what -q keeps"
     with pytest.raises(InputError, match=remedy):
         choose_device("cuda")
 

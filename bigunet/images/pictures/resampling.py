@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-from bigunet.errors import InputError, NotFoundError
+from bigunet.errors import InputError
 from bigunet.images.image import Image, check_chunk_memory
-from bigunet.images.open import open_image
 from bigunet.images.pictures.colors import CHANNEL_COLORS, LARGEST
 from bigunet.images.planes import Plane, image_planes
 from bigunet.images.selection import choose_channels
 from bigunet.images.transformations import micrometres
 
-__all__ = ["MOST_READ", "Region", "Size", "Source", "open_labels"]
+__all__ = ["MOST_READ", "Region", "Size", "Source"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Size: TypeAlias = tuple[int, int]
@@ -100,24 +98,6 @@ class Source:
                 f"{size[0]} x {size[1]}, as there is no lower level: choose a --region"
             )
         return level, boxes[level]
-
-
-def open_labels(image: Image, name: str) -> Image:
-    """Open labels by their name in the image, or by the path of a label image elsewhere."""
-    elsewhere = Path(name)
-    if name in image.labels:
-        elsewhere = image.path / "labels" / name
-    elif not ((elsewhere / "zarr.json").is_file() or (elsewhere / ".zattrs").is_file()):
-        those = f"it has {', '.join(image.labels)}" if image.labels else "it has none"
-        raise NotFoundError(f"{image.path} has no labels {name!r}: {those}")
-    labels = open_image(elsewhere)
-    dtype = np.dtype(labels.levels[0].dtype)
-    if dtype.kind not in "iu" or "c" in labels.axis_names:
-        raise InputError(
-            f"{labels.path} is not a label image: its axes are {labels.axis_names} and its "
-            f"type is {dtype}; labels are integers and have no channels"
-        )
-    return labels
 
 
 def _in_level(frame: Image, region: Region, of: Image, level: int) -> Box:
