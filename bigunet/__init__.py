@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigunet.inference import predict, segment
+    from bigunet.metrics.evaluation import evaluate
     from bigunet.models.checkpoint import load_model, save_model
     from bigunet.models.unet import UNet
+    from bigunet.objects.label import label
     from bigunet.pipeline import Segmentation, segment_image
+    from bigunet.training.fit import train
+    from bigunet.training.weight_map import weight_map
     from bigunet.verification import Verification, verify_image
 
 __version__ = "0.1.0"
@@ -25,24 +29,32 @@ __all__ = [
     "UNet",
     "Verification",
     "__version__",
+    "evaluate",
+    "label",
     "load_model",
     "predict",
     "save_model",
     "segment",
     "segment_image",
+    "train",
     "verify_image",
+    "weight_map",
 ]
 
 _HOME = {
     "Segmentation": "bigunet.pipeline",
     "UNet": "bigunet.models.unet",
     "Verification": "bigunet.verification",
+    "evaluate": "bigunet.metrics.evaluation",
+    "label": "bigunet.objects.label",
     "load_model": "bigunet.models.checkpoint",
     "predict": "bigunet.inference",
     "save_model": "bigunet.models.checkpoint",
     "segment": "bigunet.inference",
     "segment_image": "bigunet.pipeline",
+    "train": "bigunet.training.fit",
     "verify_image": "bigunet.verification",
+    "weight_map": "bigunet.training.weight_map",
 }
 
 

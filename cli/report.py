@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["Reporter", "Result", "Step", "echo", "for_each_image", "step_facts"]
+__all__ = ["Reporter", "Result", "Step", "echo", "for_each_image", "step_facts", "talk"]
 
 SECONDS_BETWEEN_LINES = 10.0
 

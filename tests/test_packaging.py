@@ -71,7 +71,10 @@ def test_every_imported_package_is_asked_for() -> None:
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 imported.add(node.module.split(".")[0])
     imported -= {*sys.stdlib_module_names, "bigunet"}
-    wanted = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in runtime_requirements()}
+    extras = PROJECT.get("optional-dependencies", {}).values()
+    optional = {canonicalize_name(Requirement(r).name) for extra in extras for r in extra}
+    names = optional | set(runtime_requirements())
+    wanted = {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names}
     assert imported <= wanted
 
 

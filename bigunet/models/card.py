@@ -42,6 +42,8 @@ class ModelCard:
     """Side of the pixels it was trained on, in micrometres; None: not known."""
     border: Literal["symmetric"] = "symmetric"
     """How the image goes on beyond its end, in numpy's words."""
+    gap: int = 0
+    """Background pixels that training put between touching objects, to be undone."""
 
     def __post_init__(self) -> None:
         name: Any = self.name
@@ -62,6 +64,8 @@ class ModelCard:
             raise InputError(f"intensity {self.intensity!r}: an IntensityRule or None is needed")
         if self.pixel_size is not None:
             object.__setattr__(self, "pixel_size", _micrometres(self.pixel_size))
+        if isinstance(self.gap, bool) or not isinstance(self.gap, int) or self.gap < 0:
+            raise InputError(f"gap {self.gap!r}: a number of pixels from 0 is needed")
         if self.border != "symmetric":
             raise InputError(f"border {self.border!r}: only 'symmetric' is known")
 

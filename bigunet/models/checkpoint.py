@@ -56,6 +56,7 @@ def save_model(
     class_colors: Sequence[str] | None = None,
     intensity: IntensityRule | str | Sequence[float] | None = None,
     pixel_size: float | None = None,
+    gap: int | None = None,
 ) -> None:
     """Write a network and what belongs to it into one file.
 
@@ -75,6 +76,8 @@ def save_model(
     intensity : IntensityRule, "range", "percentile" or (lo, hi)
     pixel_size : float
         Micrometres.
+    gap : int
+        Background pixels that training put between touching objects.
 
     Raises
     ------
@@ -93,6 +96,7 @@ def save_model(
         "class_colors": class_colors if class_colors is None else tuple(class_colors),
         "intensity": intensity if intensity is None else as_rule(intensity),
         "pixel_size": pixel_size,
+        "gap": gap,
     }
     card = replace(model.card, **{key: v for key, v in given.items() if v is not None})
     card.check_classes(model.classes)

@@ -1,0 +1,1 @@
+"""How a network learns: data, targets, weights, energy, as in the recipe of the paper."""

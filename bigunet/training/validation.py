@@ -1,0 +1,84 @@
+"""How good a network is on images that it has not seen, and a picture of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bigunet.images.intensity import IntensityRule
+from bigunet.images.overlay import overlay
+from bigunet.inference import segment
+from bigunet.metrics.contingency import count_pairs
+from bigunet.metrics.objects import ObjectCounts, count_objects
+from bigunet.models.unet import UNet
+from bigunet.training.examples import Example
+from bigunet.training.steps import Prepared, prepare
+from bigunet.training.targets import instances_from_classes
+
+__all__ = ["Score", "draw_validation", "validate"]
+
+_PICTURES = 6
+_PICTURE_SIDE = 384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What validation measured, over all images together."""
+
+    f1: float
+    """Of objects at an IoU of 0.5; objects are 4-connected pixels of one class."""
+    iou: float
+    """Mean over classes of the IoU of their pixels."""
+
+    def of(self, kind: str) -> float:
+        """Return what decides which network is best: objects or pixels."""
+        return self.f1 if kind == "instances" else self.iou
+
+
+def validate(model: UNet, examples: Sequence[Example], rule: IntensityRule) -> Score:
+    """Predict whole images and count objects and pixels."""
+    objects = ObjectCounts()
+    pixels = np.zeros((model.classes, model.classes), np.int64)
+    for example in examples:
+        prepared = prepare(example, rule)
+        found = _predicted(model, prepared)
+        known = prepared.valid
+        truth = np.where(known, prepared.instances, 0)
+        instances = instances_from_classes(np.where(known, found, 0))
+        objects += count_objects(count_pairs(truth, instances))
+        pairs = prepared.class_of[truth][known].astype(np.int64) * model.classes + found[known]
+        pixels += np.bincount(pairs, minlength=pixels.size).reshape(pixels.shape)
+    hits = np.diag(pixels)
+    union = pixels.sum(0) + pixels.sum(1) - hits
+    iou = float(np.mean(hits[union > 0] / union[union > 0]))
+    return Score(f1=objects.f1[0], iou=iou)
+
+
+def draw_validation(
+    model: UNet, examples: Sequence[Example], rule: IntensityRule, path: Path
+) -> None:
+    """Write a picture of some images, what is predicted, and the truth, a row each."""
+    rows = []
+    for example in examples[:_PICTURES]:
+        prepared = prepare(example, rule)
+        found = instances_from_classes(_predicted(model, prepared))
+        crop = (slice(_PICTURE_SIDE), slice(_PICTURE_SIDE))
+        image = prepared.image[(slice(None), *crop)]
+        parts = [overlay(image, labels[crop]) for labels in (0 * found, found, prepared.instances)]
+        canvas = np.zeros((_PICTURE_SIDE, 3 * _PICTURE_SIDE, 3), np.uint8)
+        for column, part in enumerate(parts):
+            left = column * _PICTURE_SIDE
+            canvas[: part.shape[0], left : left + part.shape[1]] = part
+        rows.append(canvas)
+    if rows:
+        Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def _predicted(model: UNet, prepared: Prepared) -> np.ndarray:
+    # In training the network has a bare card, so it takes the normalised pixels as they are.
+    classes: np.ndarray = segment(prepared.image, model).compute(scheduler="sync")
+    return classes
