@@ -1,0 +1,1 @@
+"""Objects over the whole slide: one id each, whatever the blocks."""
