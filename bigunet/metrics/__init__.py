@@ -1,0 +1,1 @@
+"""How good a segmentation is, by the measures of the field, at any size."""
