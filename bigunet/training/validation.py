@@ -62,20 +62,25 @@ def draw_validation(
     model: UNet, examples: Sequence[Example], rule: IntensityRule, path: Path
 ) -> None:
     """Write a picture of some images, what is predicted, and the truth, a row each."""
-    rows = []
-    for example in examples[:_PICTURES]:
-        prepared = prepare(example, rule)
-        found = instances_from_classes(_predicted(model, prepared))
-        crop = (slice(_PICTURE_SIDE), slice(_PICTURE_SIDE))
-        image = prepared.image[(slice(None), *crop)]
-        parts = [overlay(image, labels[crop]) for labels in (0 * found, found, prepared.instances)]
-        canvas = np.zeros((_PICTURE_SIDE, 3 * _PICTURE_SIDE, 3), np.uint8)
-        for column, part in enumerate(parts):
-            left = column * _PICTURE_SIDE
-            canvas[: part.shape[0], left : left + part.shape[1]] = part
-        rows.append(canvas)
-    if rows:
-        Image.fromarray(np.concatenate(rows)).save(path)
+    rows = [_row(model, prepare(example, rule)) for example in examples[:_PICTURES]]
+    if not rows:
+        return
+    height, width = (max(row.shape[axis] for row in rows) for axis in (0, 1))
+    canvas = np.zeros((len(rows), height, width, 3), np.uint8)
+    for place, row in zip(canvas, rows, strict=True):
+        place[: row.shape[0], : row.shape[1]] = row
+    aside = path.with_suffix(".partial")
+    Image.fromarray(canvas.reshape(-1, width, 3)).save(aside, format="PNG")
+    aside.replace(path)
+
+
+def _row(model: UNet, prepared: Prepared) -> np.ndarray:
+    """Draw a corner of an image bare, with what is predicted, and with the truth."""
+    found = instances_from_classes(_predicted(model, prepared))
+    crop = (slice(_PICTURE_SIDE), slice(_PICTURE_SIDE))
+    image = prepared.image[(slice(None), *crop)]
+    parts = [overlay(image, ids[crop]) for ids in (0 * found, found, prepared.instances)]
+    return np.concatenate(parts, axis=1)
 
 
 def _predicted(model: UNet, prepared: Prepared) -> np.ndarray:
