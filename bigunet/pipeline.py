@@ -7,9 +7,8 @@ predict, write) → pyramid → metadata last.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,20 @@ import numpy as np
 from dask.delayed import Delayed
 
 from bigunet import __version__
-from bigunet.cluster import EMBEDDED, Executor, Failure, open_executor, task
+from bigunet.cluster import EMBEDDED, Executor, Failure, open_executor
 from bigunet.errors import BigunetError, RunError
-from bigunet.geometry import Block, Tiling
-from bigunet.images.intensity import Limits, measure_limits
+from bigunet.images.intensity import measure_limits
 from bigunet.images.labels import finish_interrupted
 from bigunet.images.open import Plane, open_image
-from bigunet.images.output import Output, assert_disjoint_writes, write_window
-from bigunet.images.pyramid import pyramid_tasks, reduce_window
-from bigunet.inference import overlapped, predict_block, time_tile
+from bigunet.images.output import assert_disjoint_writes
+from bigunet.inference import time_tile
 from bigunet.models.card import default_class_names, default_colors
 from bigunet.models.checkpoint import load_model, model_digest
-from bigunet.models.runtime import Predictor, torch_threads_kept
+from bigunet.models.runtime import torch_threads_kept
 from bigunet.models.unet import UNet
-from bigunet.plan import Plan, Settings, plan_run
+from bigunet.plan import Plan
+from bigunet.planning import Settings, plan_run
+from bigunet.work import block_tasks, first_unreadable, level_tasks, plan_predictor
 
 __all__ = ["Progress", "Segmentation", "plan_image", "segment_image"]
 
@@ -110,7 +109,7 @@ def segment_image(
     progress : callable, optional
         Called with `Progress` while the run goes on.
     **options
-        The fields of `bigunet.plan.Settings`, such as ``name=`` or ``region=``.
+        The fields of `bigunet.planning.Settings`, such as ``name=`` or ``region=``.
 
     Returns
     -------
@@ -166,7 +165,9 @@ def plan_image(
         if plan.scheduler in EMBEDDED:
             with open_executor(plan.scheduler, plan.workers) as executor:
                 plan = _with_limits(plan, network, executor)
-        return replace(plan, seconds=plan.tiles * time_tile(_predictor(plan, network), plan.tiling))
+        return replace(
+            plan, seconds=plan.tiles * time_tile(plan_predictor(plan, network), plan.tiling)
+        )
 
 
 def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
@@ -175,11 +176,11 @@ def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
         blocks = plan.tiling.blocks(plan.region)
         assert_disjoint_writes(output, ((b.y.slice, b.x.slice) for b in blocks))
     plan.destination.create()
-    work = _block_tasks(plan, network, executor)
-    _work_off(work, plan.blocks, "segment", executor, tell, place=lambda: _first_unreadable(plan))
+    work = block_tasks(plan, network, executor)
+    _work_off(work, plan.blocks, "segment", executor, tell, place=lambda: first_unreadable(plan))
     for output in plan.destination.outputs:
         for level in range(1, len(output.shapes)):
-            tasks = list(_level_tasks(output, level))
+            tasks = list(level_tasks(output, level))
             _work_off(tasks, len(tasks), "pyramid", executor, tell)
     tell(Progress(stage="commit"))
     plan.destination.commit(
@@ -187,97 +188,6 @@ def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
         class_names=network.card.class_names or default_class_names(network.classes),
         class_colors=network.card.class_colors or default_colors(network.classes),
     )
-
-
-def _level_tasks(output: Output, level: int) -> Iterator[Delayed]:
-    for index, y, x in pyramid_tasks(output, level):
-        where = f"level {level}, {_window_text(index, y, x)}"
-        yield task(reduce_window, output, level, index, y, x, where=where)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _BlockWork:
-    """Everything that all blocks share; travels to each worker once."""
-
-    tiling: Tiling
-    predictor: Predictor
-    limits: Limits | None
-    outputs: tuple[Output, ...]
-
-    def __call__(self, plane: Plane, block: Block) -> int:
-        """Read, predict and write one block; returns its pixels."""
-        y, x = self.tiling.source(block)
-        results = predict_block(
-            plane.read(y.slice, x.slice),
-            (y.start, x.start),
-            block,
-            tiling=self.tiling,
-            predictor=self.predictor,
-            limits=self.limits,
-            kinds=tuple(output.kind for output in self.outputs),
-        )
-        for output in self.outputs:
-            data = results[output.kind]
-            write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
-        return block.pixels
-
-    def write_layers(self, layers: np.ndarray, plane: Plane, block: Block) -> int:
-        """Write what map_overlap gave for a whole block, cut to what is asked for."""
-        whole = self.tiling.block_at(block.index)
-        rows, columns = block.y.shift(-whole.y.start), block.x.shift(-whole.x.start)
-        first = 0
-        for output in self.outputs:
-            count = output.channels
-            data = layers[first : first + count, rows.slice, columns.slice]
-            data = data[0] if output.kind == "classes" else data
-            write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
-            first += count
-        return block.pixels
-
-
-def _work(shared: _BlockWork, plane: Plane, block: Block) -> int:
-    return shared(plane, block)
-
-
-def _write(shared: _BlockWork, layers: np.ndarray, plane: Plane, block: Block) -> int:
-    return shared.write_layers(layers, plane, block)
-
-
-def _block_tasks(plan: Plan, network: UNet, executor: Executor) -> Iterator[Delayed]:
-    work = _BlockWork(
-        tiling=plan.tiling,
-        predictor=_predictor(plan, network),
-        limits=plan.limits,
-        outputs=plan.destination.outputs,
-    )
-    shared = executor.share(work)
-    if plan.overlap == "direct":
-        for plane, block in plan.work():
-            yield task(_work, shared, plane, block, where=_block_text(plane, block))
-        return
-    for plane, pairs in groupby(plan.work(), key=lambda pair: pair[0]):
-        lazy = overlapped(
-            plane.lazy(),
-            tiling=plan.tiling,
-            predictor=work.predictor,
-            limits=plan.limits,
-            kinds=tuple(output.kind for output in work.outputs),
-        )
-        layers = lazy.to_delayed()[0]
-        for _, block in pairs:
-            where = _block_text(plane, block)
-            yield task(_write, shared, layers[block.index], plane, block, where=where)
-
-
-def _first_unreadable(plan: Plan) -> str:
-    """Say which block met a chunk that cannot be read: tasks of map_overlap know chunks only."""
-    for plane, block in plan.work():
-        y, x = plan.tiling.source(block)
-        try:
-            plane.read(y.slice, x.slice)
-        except RunError:
-            return f" ({_block_text(plane, block)})"
-    return ""
 
 
 def _work_off(
@@ -359,10 +269,6 @@ class _StackReader:
         return window
 
 
-def _predictor(plan: Plan, network: UNet) -> Predictor:
-    return Predictor.of(network, device=plan.device, precision=plan.precision, threads=plan.threads)
-
-
 def _as_model(model: UNet | str | Path) -> UNet:
     return model if isinstance(model, UNet) else load_model(model)
 
@@ -393,15 +299,6 @@ def _how_to_look(plan: Plan) -> list[str]:
         image, name = output.final.parent.parent, output.final.name
         return [f"look at it: bigunet preview {image} --labels {name} {name}.png"]
     return [f"look at it: napari --plugin napari-ome-zarr {output.final}"]
-
-
-def _block_text(plane: Plane, block: Block) -> str:
-    return f"block {_window_text(plane.index, block.y.slice, block.x.slice)}"
-
-
-def _window_text(index: Sequence[int], y: slice, x: slice) -> str:
-    plane = f", plane {tuple(index)}" if index else ""
-    return f"rows {y.start}:{y.stop}, columns {x.start}:{x.stop}{plane}"
 
 
 def _unlisted() -> str:

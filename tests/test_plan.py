@@ -15,11 +15,12 @@ from slides import write_slide
 from strategies import random_model
 
 from bigunet import UNet
+from bigunet.cutting import choose_overlap, write_chunk
 from bigunet.errors import InputError
 from bigunet.geometry import Span, Tiling, input_size, legal_output
 from bigunet.images.open import image_planes, open_image
 from bigunet.memory import forward_bytes
-from bigunet.plan import choose_overlap, parse_region, write_chunk
+from bigunet.planning import parse_region
 
 
 @given(

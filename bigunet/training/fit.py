@@ -17,20 +17,20 @@ from typing import Any
 
 import torch
 
-from bigunet.errors import InputError, ModelError, OutputError, OutputExistsError, RunError
+from bigunet.errors import InputError, ModelError, RunError
 from bigunet.images.intensity import IntensityRule, default_rule
 from bigunet.models.checkpoint import load_model, save_model
 from bigunet.models.runtime import choose_device
 from bigunet.models.unet import UNet
 from bigunet.training.dataset import Dataset, open_dataset
 from bigunet.training.loss import energy
+from bigunet.training.run_files import STATE_FORMAT, RunFiles
 from bigunet.training.settings import Training
 from bigunet.training.steps import Steps, set_weights
 from bigunet.training.validation import Score, draw_validation, validate
 
 __all__ = ["Epoch", "Trained", "train"]
 
-_STATE = "bigunet-training"
 _PICTURE_EVERY = 5
 
 
@@ -111,7 +111,7 @@ def train(
     RunError
         The loss was no number; the last good network stays.
     """
-    files = _Files(Path(output))
+    files = RunFiles(Path(output))
     files.check(resume=resume, overwrite=overwrite)
     dataset = open_dataset(data, **options)
     model = None if init is None else load_model(init)
@@ -137,7 +137,7 @@ class _Run:
         self,
         dataset: Dataset,
         settings: Training,
-        files: _Files,
+        files: RunFiles,
         model: UNet | None,
         device: str,
     ) -> None:
@@ -229,7 +229,7 @@ class _Run:
                 gap=self.settings.gap if self.dataset.kind == "instances" else 0,
             )
         self.files.write_state(self._state())
-        self.files.write_log(self.history)
+        self.files.write_log([asdict(epoch) for epoch in self.history])
         if self.dataset.val and last % _PICTURE_EVERY == 0:
             draw_validation(self.model, self.dataset.val, self.rule, self.files.picture)
 
@@ -245,7 +245,7 @@ class _Run:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "format": _STATE,
+            "format": STATE_FORMAT,
             "settings": repr(replace(self.settings, epochs=1, patience=1)),
             "weights": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -271,56 +271,6 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.best = state["best"]
-
-
-@dataclass(frozen=True)
-class _Files:
-    """What lies beside the model."""
-
-    model: Path
-
-    @property
-    def state(self) -> Path:
-        return self.model.with_suffix(".state.pt")
-
-    @property
-    def log(self) -> Path:
-        return self.model.with_suffix(".csv")
-
-    @property
-    def picture(self) -> Path:
-        return self.model.with_suffix(".png")
-
-    def check(self, *, resume: bool, overwrite: bool) -> None:
-        if not self.model.parent.is_dir():
-            raise OutputError(f"the folder {self.model.parent} does not exist; make it first")
-        if self.model.exists() and not (resume or overwrite):
-            raise OutputExistsError(
-                f"{self.model} exists; go on with --resume, replace it with --overwrite"
-            )
-
-    def write_state(self, state: dict[str, Any]) -> None:
-        aside = self.state.with_suffix(".partial")
-        torch.save(state, aside)
-        aside.replace(self.state)
-
-    def read_state(self, device: str) -> dict[str, Any]:
-        try:
-            state = torch.load(self.state, weights_only=True, map_location=device)
-        except FileNotFoundError:
-            raise ModelError(f"{self.state} is not there, so nothing can be resumed") from None
-        except Exception as error:
-            raise ModelError(f"{self.state} cannot be read; begin anew with --overwrite") from error
-        if not isinstance(state, dict) or state.get("format") != _STATE:
-            raise ModelError(f"{self.state} is no state of a training run")
-        return state
-
-    def write_log(self, history: Sequence[Epoch]) -> None:
-        names = list(asdict(history[0]))
-        rows = [",".join(names), *(",".join(map(str, asdict(e).values())) for e in history)]
-        aside = self.log.with_suffix(".partial")
-        aside.write_text("\n".join(rows) + "\n")
-        aside.replace(self.log)
 
 
 def _settled(settings: Training, model: UNet | None, dataset: Dataset) -> Training:

@@ -1,0 +1,78 @@
+"""How a plane is cut for storage and fed to blocks: choices that cost time, never bits."""
+
+from __future__ import annotations
+
+import math
+
+from bigunet.errors import InputError
+from bigunet.geometry import Span, Tiling
+from bigunet.images.open import Plane
+from bigunet.inference import TARGET_BLOCK
+
+__all__ = ["choose_overlap", "target_block", "write_chunk"]
+
+_SMALLEST_BLOCK = 1024
+_BLOCKS_PER_WORKER = 8
+_LARGEST_CHUNK = 1024
+# Rough costs of the two ways to feed blocks, to choose between them only.
+_DECODE_BYTES_PER_SECOND = 200e6
+_OVERLAP_TASKS, _SECONDS_PER_TASK = 14, 6e-4
+
+
+def target_block(shape: tuple[int, int], workers: int) -> int:
+    """Return a block's side that gives every worker several, if the plane is large enough."""
+    side = math.isqrt(shape[0] * shape[1] // (_BLOCKS_PER_WORKER * workers))
+    return min(max(side, _SMALLEST_BLOCK), TARGET_BLOCK)
+
+
+def write_chunk(tiling: Tiling) -> tuple[int, int]:
+    """Return the write unit of labels in pixels: it divides the block and is at most 1,024."""
+    y, x = (
+        min(_chunk_along(tile, block), size)
+        for tile, block, size in zip(tiling.tile, tiling.block, tiling.shape, strict=True)
+    )
+    return y, x
+
+
+def _chunk_along(tile: int, block: int) -> int:
+    if tile > _LARGEST_CHUNK:
+        return next(
+            tile // k for k in range(2, tile + 1) if tile // k <= _LARGEST_CHUNK and tile % k == 0
+        )
+    tiles = block // tile
+    fits = [k for k in range(1, tiles + 1) if tiles % k == 0 and k * tile <= _LARGEST_CHUNK]
+    return max(fits) * tile
+
+
+def choose_overlap(wanted: str, tiling: Tiling, plane: Plane, planes: int, allowed: int) -> str:
+    """Return ``direct`` or ``map_overlap``, by projected cost where nobody chose.
+
+    Direct reads decode a chunk of the source for each block that touches it;
+    map_overlap decodes each once but costs some 14 tasks a block and holds most
+    of a plane in memory.
+
+    Raises
+    ------
+    InputError
+        The choice is unknown.
+    """
+    if wanted not in ("auto", "direct", "map_overlap"):
+        raise InputError(f"overlap '{wanted}' is unknown; choose auto, map_overlap or direct")
+    if wanted != "auto":
+        return wanted
+    itemsize = plane.dtype.itemsize * plane.shape[0]
+    whole = math.prod(tiling.shape) * itemsize
+    touched = sum(_chunk_bytes(tiling.source(b), plane) for b in tiling.blocks()) * itemsize
+    blocks = sum(1 for _ in tiling.blocks())
+    direct = touched / _DECODE_BYTES_PER_SECOND
+    overlap = whole / _DECODE_BYTES_PER_SECOND + blocks * _OVERLAP_TASKS * _SECONDS_PER_TASK
+    fits = planes == 1 and 6 * whole < allowed
+    return "map_overlap" if fits and overlap < direct else "direct"
+
+
+def _chunk_bytes(source: tuple[Span, Span], plane: Plane) -> int:
+    """Return the pixels of all chunks that a read touches."""
+    sizes = []
+    for span, chunk in zip(source, plane.chunks, strict=True):
+        sizes.append((-(-span.stop // chunk) - span.start // chunk) * chunk)
+    return math.prod(sizes)

@@ -1,0 +1,253 @@
+"""From what a user asks to a plan: every choice is made here, and what cannot work is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bigunet.cluster import EMBEDDED, available_cores, available_memory, check_scheduler
+from bigunet.cutting import choose_overlap, target_block, write_chunk
+from bigunet.errors import InputError, MemoryLimitError
+from bigunet.geometry import Span, Tiling, pooling_grid, round_up
+from bigunet.images.intensity import Limits
+from bigunet.images.labels import plan_destination
+from bigunet.images.open import (
+    check_chunk_memory,
+    choose_channels,
+    choose_level,
+    image_planes,
+    open_image,
+)
+from bigunet.inference import changed_size, fit_tiling, given_limits
+from bigunet.memory import Memory, project_memory
+from bigunet.models.runtime import choose_device, choose_precision
+from bigunet.models.unet import UNet
+from bigunet.plan import Plan, by, gigabytes
+
+__all__ = ["Settings", "parse_region", "plan_run"]
+
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a user can ask of a run."""
+
+    name: str | None = None
+    """Of the label; the model's name by default."""
+    output: str | Path | None = None
+    """A new OME-Zarr to write instead of a label of the slide."""
+    save: Sequence[str] = ("classes",)
+    """What to write, of ``classes`` and ``probabilities``; the latter need `output`."""
+    overwrite: bool = False
+    """Replace a complete label of bigunet's; it stays readable until the new one is there."""
+    channels: Sequence[int | str] | None = None
+    """Indices or names; needed where the slide has more than the model takes."""
+    level: int | None = None
+    """Of the pyramid; 0 is the finest."""
+    pixel_size: float | None = None
+    """Micrometres per pixel that the model wants; its own by default."""
+    intensity: Sequence[tuple[float, float]] | None = None
+    """(lo, hi) per channel instead of the model's rule."""
+    region: Sequence[Sequence[int]] | None = None
+    """((y0, y1), (x0, x1)) of the level that is used; the rest stays background."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
+    precision: str = "auto"
+    """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
+    block: int | tuple[int, int] | None = None
+    """Pixels per task; rounded up to whole tiles."""
+    tile: int | tuple[int, int] | None = None
+    """Output pixels per forward pass; rounded up to ``2**depth``."""
+    scheduler: str = "threads"
+    """``threads``, ``sync``, ``processes``, an address or a scheduler file."""
+    workers: int | None = None
+    """Blocks at once (processes with ``processes``); all cores by default."""
+    memory_limit: int | None = None
+    """Bytes that a process may take; four fifths of what there is by default."""
+    overlap: str = "auto"
+    """How blocks get their halos: ``auto``, ``map_overlap`` or ``direct``."""
+
+
+def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
+    """Decide everything about a run; write nothing and read no pixel.
+
+    Raises
+    ------
+    BigunetError
+        What was asked cannot work; says why and what would.
+    """
+    image = open_image(path)
+    card = model.card
+    level, level_note = choose_level(image, settings.level, settings.pixel_size or card.pixel_size)
+    channels = choose_channels(image, settings.channels, model.in_channels)
+    planes = image_planes(image, level, channels)
+    device, device_note = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    allowed = _allowed(settings)
+    check_chunk_memory(image, level, allowed)
+    workers, threads = _share_cores(settings)
+    shape = (planes[0].shape[1], planes[0].shape[2])
+    region = parse_region(settings.region, shape)
+    tiling = fit_tiling(
+        shape,
+        model.depth,
+        tile=settings.tile,
+        block=settings.block,
+        target_block=target_block(shape, workers * len(planes)),
+    )
+    overlap = choose_overlap(settings.overlap, tiling, planes[0], len(planes), allowed)
+    destination = plan_destination(
+        image,
+        level,
+        name=settings.name or card.name,
+        output=None if settings.output is None else Path(settings.output),
+        save=settings.save,
+        overwrite=settings.overwrite,
+        chunk=write_chunk(tiling),
+        classes=model.classes,
+        region=region and (region[0].slice, region[1].slice),
+    )
+    plan = Plan(
+        image=image,
+        level=level,
+        channels=channels,
+        planes=planes,
+        tiling=tiling,
+        region=region,
+        model=card.name,
+        network=f"U-Net of width {model.width}, depth {model.depth}, {model.classes} classes",
+        device=device,
+        precision=precision,
+        intensity=_intensity_text(model, settings),
+        limits=_given_limits(settings, len(channels)),
+        destination=destination,
+        overlap=overlap,
+        scheduler=check_scheduler(settings.scheduler),
+        workers=workers,
+        threads=threads,
+        memory=Memory(allowed=allowed, projected=0),
+        notes=tuple(n for n in (level_note, device_note, *_size_notes(settings, tiling)) if n),
+    )
+    return _within_memory(plan, model)
+
+
+def parse_region(
+    region: Sequence[Sequence[int]] | None, shape: tuple[int, int]
+) -> tuple[Span, Span] | None:
+    """Return ((y0, y1), (x0, x1) as spans, if they lie in the plane.
+
+    Raises
+    ------
+    InputError
+        The region is empty, or goes beyond the plane.
+    """
+    if region is None:
+        return None
+    (y0, y1), (x0, x1) = region
+    if not (0 <= y0 < y1 <= shape[0] and 0 <= x0 < x1 <= shape[1]):
+        raise InputError(
+            f"region {y0}:{y1},{x0}:{x1} does not lie in rows 0:{shape[0]}, columns 0:{shape[1]} "
+            f"of the level that is used; choose Y0 < Y1 and X0 < X1 in there"
+        )
+    return Span(y0, y1), Span(x0, x1)
+
+
+def _within_memory(plan: Plan, model: UNet) -> Plan:
+    """Take fewer blocks at once where that makes the plan fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        Even one does not fit; names projected, allowed and the way out.
+    """
+    plan = _project(plan, model)
+    asked = plan.workers
+    while plan.memory.projected > plan.memory.allowed and plan.workers > 1:
+        plan = _project(replace(plan, workers=plan.workers - 1), model)
+    if plan.memory.projected > plan.memory.allowed:
+        raise MemoryLimitError(_too_large(plan, model))
+    if plan.workers < asked:
+        note = f"{plan.workers} of {asked} blocks at a time, for memory"
+        plan = replace(plan, notes=(*plan.notes, note))
+    return plan
+
+
+def _project(plan: Plan, model: UNet) -> Plan:
+    plane, outputs = plan.planes[0], plan.destination.outputs
+    embedded = plan.scheduler in EMBEDDED
+    projected = project_memory(
+        model,
+        plan.tiling,
+        channels=plane.shape[0],
+        itemsize=plane.dtype.itemsize,
+        source_chunk=plane.chunks,
+        result_bytes=sum(o.channels * np.dtype(o.dtype).itemsize for o in outputs),
+        workers=plan.workers if embedded else 1,
+        whole_plane=plan.overlap == "map_overlap",
+    )
+    return replace(plan, memory=replace(plan.memory, projected=projected))
+
+
+def _too_large(plan: Plan, model: UNet) -> str:
+    memory, tile = plan.memory, max(plan.tiling.tile)
+    raised = f"--memory-limit {memory.projected / 1e9 + 0.1:.1f}GB"
+    while tile > pooling_grid(model.depth):
+        tile = round_up(tile // 2, pooling_grid(model.depth))
+        smaller = fit_tiling(plan.tiling.shape, model.depth, tile=tile, block=tile)
+        tried = _project(replace(plan, tiling=smaller, workers=1, overlap="direct"), model)
+        if tried.memory.projected <= memory.allowed:
+            raised = f"--tile {tile} --block {tile} --overlap direct, or {raised}"
+            break
+    return (
+        f"tiles of {by(plan.tiling.tile)} px and blocks of {by(plan.tiling.block)} px need "
+        f"{gigabytes(memory.projected)} but {gigabytes(memory.allowed)} are allowed; "
+        f"pass {raised}"
+    )
+
+
+def _allowed(settings: Settings) -> int:
+    limit = settings.memory_limit
+    if limit is None:
+        return round(_MEMORY_SHARE * available_memory())
+    if limit < 1:
+        raise InputError(f"memory limit is {limit}; it has to be a positive number of bytes")
+    return limit
+
+
+def _share_cores(settings: Settings) -> tuple[int, int]:
+    """Return blocks at once, and torch's threads in each process."""
+    cores, workers = available_cores(), settings.workers
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}; it has to be at least 1")
+    if settings.scheduler == "sync":
+        return 1, cores
+    if settings.scheduler == "threads":
+        # One pass at a time uses all cores; a second block is read and written meanwhile.
+        return workers or max(2, cores), cores
+    count = workers or cores
+    return count, max(1, cores // count)
+
+
+def _given_limits(settings: Settings, channels: int) -> Limits | None:
+    return given_limits(settings.intensity, channels) if settings.intensity else None
+
+
+def _intensity_text(model: UNet, settings: Settings) -> str:
+    rule = model.card.intensity
+    if settings.intensity is not None:
+        return "as given"
+    if rule is None:
+        return "as stored, for the model names no rule"
+    unit = "%" if rule.kind == "percentile" else ""
+    return f"{rule.kind} {rule.low:g}{unit} … {rule.high:g}{unit}"
+
+
+def _size_notes(settings: Settings, tiling: Tiling) -> Iterator[str]:
+    for name, used in (("block", tiling.block), ("tile", tiling.tile)):
+        asked = getattr(settings, name)
+        if asked is not None and changed_size(asked, used, tiling):
+            yield f"{name} {asked} became {by(used)}: whole tiles on the grid, at least the halo"
