@@ -6,6 +6,7 @@ predict, write) → pyramid → metadata last.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -231,16 +232,17 @@ def _work_off(
 
 
 def _named(failures: Sequence[Failure]) -> str:
-    """Say each cause once, with the first place where it struck."""
-    places: dict[str, list[str]] = {}
+    """Say each cause once, with the first place where it struck; numbers make no new cause."""
+    alike: dict[str, list[Failure]] = {}
     for failure in failures:
-        places.setdefault(failure.cause, []).append(failure.where)
-    told = [
-        f"{cause} ({min(where)}" + (f" and {len(where) - 1} more)" if where[1:] else ")")
-        for cause, where in places.items()
-    ]
-    more = [f"{len(told) - _NAMED_CAUSES} other causes"] if len(told) > _NAMED_CAUSES else []
-    return "; ".join([*told[:_NAMED_CAUSES], *more])
+        alike.setdefault(re.sub(r"\d+", "0", failure.cause), []).append(failure)
+    told = []
+    for group in alike.values():
+        first = min(group, key=lambda failure: failure.where)
+        more = f" and {len(group) - 1} more" if group[1:] else ""
+        told.append(f"{first.cause} ({first.where}{more})")
+    others = [f"{len(told) - _NAMED_CAUSES} other causes"] if len(told) > _NAMED_CAUSES else []
+    return "; ".join([*told[:_NAMED_CAUSES], *others])
 
 
 def _with_limits(plan: Plan, network: UNet, executor: Executor) -> Plan:

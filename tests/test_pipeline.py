@@ -24,7 +24,8 @@ from strategies import (
     whole_image_scores,
 )
 
-from bigunet import save_model, segment, segment_image
+from bigunet import pipeline, save_model, segment, segment_image
+from bigunet.cluster import Failure
 from bigunet.errors import BigunetError, InputError, MemoryLimitError, RunError
 from bigunet.images.intensity import IntensityRule, measure_limits, normalise
 from bigunet.models.card import ModelCard
@@ -237,6 +238,17 @@ def test_a_broken_chunk_is_named_and_nothing_is_listed(tmp_path: Path, overlap: 
     (slide / "s0" / "c" / "1" / "1").write_bytes(whole)
     segment_image(slide, random_model(2), overlap=overlap, **QUICK)
     assert is_listed(slide, "unet") and not list((slide / "labels").glob(".bigunet*"))
+
+
+def test_causes_that_differ_in_numbers_only_are_said_once() -> None:
+    failures = [
+        Failure(where=f"block {n}", cause=f"cannot write rows {n}:{n + 9}: no space left")
+        for n in (3, 2, 7)
+    ]
+    said = pipeline._named([*failures, Failure(where="block 4", cause="cannot read")])
+    assert said == (
+        "cannot write rows 2:11: no space left (block 2 and 2 more); cannot read (block 4)"
+    )
 
 
 def test_the_other_blocks_go_on_when_one_fails(tmp_path: Path) -> None:
