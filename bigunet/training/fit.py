@@ -26,7 +26,7 @@ from bigunet.training.dataset import Dataset, open_dataset
 from bigunet.training.loss import energy
 from bigunet.training.run_files import STATE_FORMAT, RunFiles
 from bigunet.training.settings import Training
-from bigunet.training.steps import Steps, set_weights
+from bigunet.training.steps import PreparedExamples, Steps, set_weights
 from bigunet.training.validation import Score, draw_validation, validate
 
 __all__ = ["Epoch", "Trained", "train"]
@@ -152,7 +152,8 @@ class _Run:
         self.model.to(device)
         self.optimiser = _optimiser(self.model, settings)
         weights = set_weights(dataset.train, self.model.classes, settings)
-        self.steps = Steps(dataset.train, self.rule, weights, settings)
+        self.steps = Steps(PreparedExamples(dataset.train, self.rule), weights, settings)
+        self.val = PreparedExamples(dataset.val, self.rule)
         self.history: list[Epoch] = []
         self.best = 0
 
@@ -204,14 +205,14 @@ class _Run:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed and kind != "mps"):
             scores = self.model(image.contiguous(memory_format=torch.channels_last))
         loss = energy(scores, target, weights)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         self.optimiser.step()
         return float(loss.detach())
 
     def _score(self) -> Score:
         if not self.dataset.val:
             return Score(f1=math.nan, iou=math.nan)
-        return validate(self.model, self.dataset.val, self.rule)
+        return validate(self.model, self.val)
 
     def _keep(self) -> None:
         """Write the state, and the network if it is the best so far."""
@@ -231,7 +232,7 @@ class _Run:
         self.files.write_state(self._state())
         self.files.write_log([asdict(epoch) for epoch in self.history])
         if self.dataset.val and last % _PICTURE_EVERY == 0:
-            draw_validation(self.model, self.dataset.val, self.rule, self.files.picture)
+            draw_validation(self.model, self.val, self.files.picture)
 
     def _figure(self, index: int) -> float:
         score = self.history[index]

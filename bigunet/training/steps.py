@@ -22,12 +22,12 @@ from bigunet.training.settings import Training
 from bigunet.training.targets import IGNORE, classes_from_instances, separate
 from bigunet.training.weight_map import balanced_weights, border_weights, class_frequencies
 
-__all__ = ["Prepared", "Step", "Steps", "make_target", "set_weights"]
+__all__ = ["Prepared", "PreparedExamples", "Step", "Steps", "make_target", "set_weights"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 _DRAWN_AHEAD = 4
-_IMAGES_KEPT = 256
+_BYTES_KEPT = 2 * 10**9
 
 
 class Prepared(NamedTuple):
@@ -52,6 +52,29 @@ class Step(NamedTuple):
     """(size, size), true classes."""
     weights: npt.NDArray[np.float32]
     """(size, size), 0 where nothing is known."""
+
+
+class PreparedExamples:
+    """Examples as training sees them, as many as fit kept from epoch to epoch."""
+
+    def __init__(self, examples: Sequence[Example], rule: IntensityRule) -> None:
+        largest = max((_prepared_bytes(example) for example in examples), default=1)
+        self.examples = tuple(examples)
+        self.get = lru_cache(max(1, _BYTES_KEPT // largest))(
+            lambda index: prepare(self.examples[index], rule)
+        )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __iter__(self) -> Iterator[Prepared]:
+        return (self.get(index) for index in range(len(self)))
+
+
+def _prepared_bytes(example: Example) -> int:
+    """Return the bytes of float32 pixels, int32 ids and what is valid."""
+    channels, height, width = example.shape
+    return (4 * channels + 5) * height * width
 
 
 def prepare(example: Example, rule: IntensityRule) -> Prepared:
@@ -94,23 +117,20 @@ def set_weights(
 class Steps:
     """Draws the steps of an epoch, some ahead of the network."""
 
-    examples: tuple[Example, ...]
-    rule: IntensityRule
+    examples: PreparedExamples
     class_weights: npt.NDArray[np.float64]
     settings: Training
 
     def epoch(self, epoch: int) -> Iterator[Step]:
         """Yield the steps of an epoch in order."""
-        prepared = _Cache(self.examples, self.rule)
         order = self._order(epoch)
         with ThreadPoolExecutor(1) as pool:
             waiting = [
-                pool.submit(self._draw, prepared, epoch, n, i)
-                for n, i in enumerate(order[:_DRAWN_AHEAD])
+                pool.submit(self._draw, epoch, n, i) for n, i in enumerate(order[:_DRAWN_AHEAD])
             ]
             for number, index in enumerate(order[_DRAWN_AHEAD:], _DRAWN_AHEAD):
                 yield waiting.pop(0).result()
-                waiting.append(pool.submit(self._draw, prepared, epoch, number, index))
+                waiting.append(pool.submit(self._draw, epoch, number, index))
             for future in waiting:
                 yield future.result()
 
@@ -121,8 +141,8 @@ class Steps:
         order = np.concatenate([rng.permutation(len(self.examples)) for _ in range(rounds)])
         return [int(i) for i in order[: self.settings.steps]]
 
-    def _draw(self, prepared: _Cache, epoch: int, number: int, index: int) -> Step:
-        s, example = self.settings, prepared.get(index)
+    def _draw(self, epoch: int, number: int, index: int) -> Step:
+        s, example = self.settings, self.examples.get(index)
         rng = np.random.default_rng([s.seed, epoch, number])
         tile = draw_tile(
             example.image, example.instances, example.valid, rng, s.output, s.margin, s.augmentation
@@ -132,10 +152,3 @@ class Steps:
         target = np.where(known, classes, 0).astype(np.int64)
         weights = self.class_weights[target] + border_weights(apart, s.w0, s.sigma)
         return Step(tile.image, target, np.where(known, weights, 0).astype(np.float32))
-
-
-class _Cache:
-    """Keeps the last images that were prepared."""
-
-    def __init__(self, examples: Sequence[Example], rule: IntensityRule) -> None:
-        self.get = lru_cache(_IMAGES_KEPT)(lambda index: prepare(examples[index], rule))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from bigunet.images.intensity import IntensityRule
 from bigunet.images.overlay import overlay
 from bigunet.inference import segment
 from bigunet.metrics.contingency import count_pairs
 from bigunet.metrics.objects import ObjectCounts, count_objects
 from bigunet.models.unet import UNet
-from bigunet.training.examples import Example
-from bigunet.training.steps import Prepared, prepare
+from bigunet.training.steps import Prepared, PreparedExamples
 from bigunet.training.targets import instances_from_classes
 
 __all__ = ["Score", "draw_validation", "validate"]
@@ -39,12 +37,11 @@ class Score:
         return self.f1 if kind == "instances" else self.iou
 
 
-def validate(model: UNet, examples: Sequence[Example], rule: IntensityRule) -> Score:
+def validate(model: UNet, examples: PreparedExamples) -> Score:
     """Predict whole images and count objects and pixels."""
     objects = ObjectCounts()
     pixels = np.zeros((model.classes, model.classes), np.int64)
-    for example in examples:
-        prepared = prepare(example, rule)
+    for prepared in examples:
         found = _predicted(model, prepared)
         known = prepared.valid
         truth = np.where(known, prepared.instances, 0)
@@ -58,11 +55,9 @@ def validate(model: UNet, examples: Sequence[Example], rule: IntensityRule) -> S
     return Score(f1=objects.f1[0], iou=iou)
 
 
-def draw_validation(
-    model: UNet, examples: Sequence[Example], rule: IntensityRule, path: Path
-) -> None:
+def draw_validation(model: UNet, examples: PreparedExamples, path: Path) -> None:
     """Write a picture of some images, what is predicted, and the truth, a row each."""
-    rows = [_row(model, prepare(example, rule)) for example in examples[:_PICTURES]]
+    rows = [_row(model, prepared) for prepared in islice(examples, _PICTURES)]
     if not rows:
         return
     height, width = (max(row.shape[axis] for row in rows) for axis in (0, 1))

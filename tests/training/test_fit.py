@@ -15,10 +15,10 @@ from skimage.draw import disk
 
 from bigunet import load_model, segment
 from bigunet.errors import BigunetError, InputError, ModelError, OutputExistsError, RunError
-from bigunet.training import fit
+from bigunet.training import fit, steps
 from bigunet.training.fit import train
 from bigunet.training.settings import Training
-from bigunet.training.steps import Steps, make_target, set_weights
+from bigunet.training.steps import PreparedExamples, Steps, make_target, set_weights
 
 TINY = Training(width=2, depth=1, epochs=3, steps=4, tile=32, seed=7)
 
@@ -206,7 +206,7 @@ def test_a_step_weighs_what_is_known_only(cells: Path) -> None:
     dataset = fit.open_dataset(cells)
     weights_of = set_weights(dataset.train, 2, TINY)
     rule = fit.default_rule(dataset.dtype, 1)
-    steps = list(Steps(dataset.train, rule, weights_of, TINY).epoch(0))
+    steps = list(Steps(PreparedExamples(dataset.train, rule), weights_of, TINY).epoch(0))
     assert len(steps) == TINY.steps
     side = TINY.output + 2 * TINY.margin
     for step in steps:
@@ -220,3 +220,18 @@ def test_objects_of_two_classes_need_no_gap() -> None:
     apart, classes = make_target(ids, np.array([0, 1, 1, 2], np.uint8), np.ones(ids.shape, bool), 2)
     assert apart[0].tolist() == [1, 0, 0, 2, 3, 3]
     assert classes[0].tolist() == [1, 0, 0, 1, 2, 2]
+
+
+def test_images_are_read_once_for_all_epochs(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[str] = []
+    original = steps.prepare
+
+    def watched(example: Any, rule: Any) -> Any:
+        prepared.append(example.name)
+        return original(example, rule)
+
+    monkeypatch.setattr(steps, "prepare", watched)
+    train(cells, tmp_path / "m.pt", settings=TINY, device="cpu")
+    assert sorted(prepared) == ["0", "1", "2", "3"]
