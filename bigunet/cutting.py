@@ -44,12 +44,21 @@ def _chunk_along(tile: int, block: int) -> int:
     return max(fits) * tile
 
 
-def choose_overlap(wanted: str, tiling: Tiling, plane: Plane, planes: int, allowed: int) -> str:
+def choose_overlap(
+    wanted: str,
+    tiling: Tiling,
+    plane: Plane,
+    planes: int,
+    allowed: int,
+    *,
+    whole: bool = True,
+) -> str:
     """Return ``direct`` or ``map_overlap``, by projected cost where nobody chose.
 
     Direct reads decode a chunk of the source for each block that touches it;
     map_overlap decodes each once but costs some 14 tasks a block and holds most
-    of a plane in memory.
+    of a plane in memory. It computes whole blocks, so a region (``whole=False``) is
+    read directly.
 
     Raises
     ------
@@ -60,13 +69,15 @@ def choose_overlap(wanted: str, tiling: Tiling, plane: Plane, planes: int, allow
         raise InputError(f"overlap '{wanted}' is unknown; choose auto, map_overlap or direct")
     if wanted != "auto":
         return wanted
+    if not whole:
+        return "direct"
     itemsize = plane.dtype.itemsize * plane.shape[0]
-    whole = math.prod(tiling.shape) * itemsize
+    once = math.prod(tiling.shape) * itemsize
     touched = sum(_chunk_bytes(tiling.source(b), plane) for b in tiling.blocks()) * itemsize
     blocks = sum(1 for _ in tiling.blocks())
     direct = touched / _DECODE_BYTES_PER_SECOND
-    overlap = whole / _DECODE_BYTES_PER_SECOND + blocks * _OVERLAP_TASKS * _SECONDS_PER_TASK
-    fits = planes == 1 and 6 * whole < allowed
+    overlap = once / _DECODE_BYTES_PER_SECOND + blocks * _OVERLAP_TASKS * _SECONDS_PER_TASK
+    fits = planes == 1 and 6 * once < allowed
     return "map_overlap" if fits and overlap < direct else "direct"
 
 

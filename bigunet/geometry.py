@@ -156,6 +156,8 @@ class Span:
 
 def mirror_span(read: Span, size: int) -> Span:
     """Return the pixels of an axis among which a mirrored read finds all of its own."""
+    if read.start >= 0 and read.stop <= size:
+        return read
     pixels = mirror_indices(read.start, read.stop, size)
     return Span(min(pixels), max(pixels) + 1)
 

@@ -99,7 +99,9 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
         block=settings.block,
         target_block=target_block(shape, workers * len(planes)),
     )
-    overlap = choose_overlap(settings.overlap, tiling, planes[0], len(planes), allowed)
+    overlap = choose_overlap(
+        settings.overlap, tiling, planes[0], len(planes), allowed, whole=region is None
+    )
     destination = plan_destination(
         image,
         level,

@@ -76,6 +76,7 @@ def test_overlap_is_direct_for_small_chunks_and_map_overlap_for_large_ones(tmp_p
         chosen[path.stem] = choose_overlap("auto", tiling, plane, 1, 10**10)
         assert choose_overlap("auto", tiling, plane, 1, 10**6) == "direct"
         assert choose_overlap("map_overlap", tiling, plane, 1, 10**6) == "map_overlap"
+        assert choose_overlap("auto", tiling, plane, 1, 10**10, whole=False) == "direct"
     assert chosen == {"fine": "direct", "coarse": "map_overlap"}
 
 
