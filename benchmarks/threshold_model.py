@@ -28,6 +28,7 @@ def threshold_model(threshold: float = 0.15, width: int = 2, depth: int = 2) -> 
             parameter.zero_()
         # The first feature carries the image: down, over the skip connection, and up.
         for convolutions in (model.contract[0], model.expand[0]):
+            # What a ModuleList holds is a Module to mypy; these are Sequential.
             for layer in convolutions:  # type: ignore[union-attr]
                 if isinstance(layer, nn.Conv2d):
                     layer.weight[0, 0] = BINOMIAL

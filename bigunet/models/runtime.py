@@ -119,6 +119,7 @@ class Predictor:
         """Copy a model and make it ready; the model itself is left as it is."""
         device, _ = choose_device(device)
         own = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
+        # torch's annotations do not know this form of `Module.to`.
         own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             model=own,
