@@ -26,7 +26,7 @@ from strategies import (
 
 import bigunet
 from bigunet.errors import InputError
-from bigunet.geometry import Tiling
+from bigunet.geometry import Tiling, legal_output
 from bigunet.images.intensity import IntensityRule, measure_limits, normalise
 from bigunet.inference import predict, predict_block, segment
 from bigunet.models.card import ModelCard
@@ -86,6 +86,20 @@ def test_awkward_shapes(shape: tuple[int, int], depth: int) -> None:
     expected = whole_image_scores(image, model)
     found = predict(image[0], model, block=96, tile=48)
     assert_same_scores(found.compute(), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_a_pass_in_torchs_default_memory_format_agrees_too(depth: int, dtype: Any) -> None:
+    """The oracle has the tiles' memory format; on images of some size that is no help."""
+    image, model = random_image((1, 160, 190), dtype, seed=depth), random_model(depth, classes=3)
+    before = model.margin
+    pads = [(before, legal_output(size, depth) - size + before) for size in image.shape[1:]]
+    padded = np.pad(image, [(0, 0), *pads], mode="symmetric").astype(np.float32)
+    with torch.inference_mode():
+        whole = model.eval()(torch.from_numpy(padded)[None])[0].numpy()
+    expected = whole[:, : image.shape[1], : image.shape[2]]
+    assert_same_scores(predict(image, model, tile=48, block=96).compute(), expected)
 
 
 @settings(max_examples=15)
