@@ -4,7 +4,7 @@
     `scipy.ndimage.label` of the whole array in memory: the answer to give, and the
     time to be compared with, as long as the array fits.
 ``ours``
-    `bigunet.objects.label`, block by block; the same ids, which is checked.
+    `bigunet.instances.label`, block by block; the same ids, which is checked.
 ``dask-image``
     `dask_image.ndmeasure.label` of the same blocks, where that package is installed.
     The same objects; their number is checked.
@@ -62,7 +62,7 @@ def run_scipy(mask: zarr.Array, ids: zarr.Array) -> int:
 
 
 def run_ours(mask: zarr.Array, ids: zarr.Array) -> int:
-    from bigunet.objects.label import label
+    from bigunet.instances.label import label
 
     return _store(*label(da.from_zarr(mask)), ids)
 
@@ -82,7 +82,7 @@ RUN = {"scipy": run_scipy, "ours": run_ours, "dask-image": run_dask_image}
 # What a way imports when it runs, so that it is not counted.
 IMPORTS = {
     "scipy": "scipy.ndimage",
-    "ours": "bigunet.objects.label",
+    "ours": "bigunet.instances.label",
     "dask-image": "dask_image.ndmeasure",
 }
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigunet.inference import predict, segment
+    from bigunet.instances.label import label
     from bigunet.metrics.evaluation import evaluate
     from bigunet.models.checkpoint import load_model, save_model
     from bigunet.models.unet import UNet
-    from bigunet.objects.label import label
     from bigunet.pipeline import Segmentation, segment_image
     from bigunet.training.fit import train
     from bigunet.training.weight_map import weight_map
@@ -46,7 +46,7 @@ _HOME = {
     "UNet": "bigunet.models.unet",
     "Verification": "bigunet.verification",
     "evaluate": "bigunet.metrics.evaluation",
-    "label": "bigunet.objects.label",
+    "label": "bigunet.instances.label",
     "load_model": "bigunet.models.checkpoint",
     "predict": "bigunet.inference",
     "save_model": "bigunet.models.checkpoint",

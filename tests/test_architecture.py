@@ -21,7 +21,7 @@ ROOMS = (
     "errors",
     "geometry",
     "images",
-    "objects",
+    "instances",
     "metrics",
     "models",
     "inference",

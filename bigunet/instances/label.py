@@ -27,9 +27,9 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from bigunet.errors import InputError
-from bigunet.objects.block import BlockRecord, Runs, label_block
-from bigunet.objects.merge import Merged, id_dtype, merge_records
-from bigunet.objects.neighbours import as_structure, check_positions
+from bigunet.instances.block import BlockRecord, Runs, label_block
+from bigunet.instances.merge import Merged, id_dtype, merge_records
+from bigunet.instances.neighbours import as_structure, check_positions
 
 __all__ = ["label"]
 

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bigunet.objects import neighbours
-from bigunet.objects.block import Runs, label_block
-from bigunet.objects.merge import (
+from bigunet.instances import neighbours
+from bigunet.instances.block import Runs, label_block
+from bigunet.instances.merge import (
     id_dtype,
     merge_extents,
     merge_firsts,
     merge_records,
     merge_values,
 )
-from bigunet.objects.neighbours import as_structure, group_pairs
-from tests.objects.masks import HARD, checkerboard, chunked, cut_masks, dumb_label, structures
+from bigunet.instances.neighbours import as_structure, group_pairs
+from tests.instances.masks import HARD, checkerboard, chunked, cut_masks, dumb_label, structures
 
 
 def label_blocks(mask: da.Array, structure, **options):

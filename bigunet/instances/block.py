@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bigunet.objects.local import label_mask, label_values
-from bigunet.objects.neighbours import Lengths, find_runs, position_steps, positions
+from bigunet.instances.local import label_mask, label_values
+from bigunet.instances.neighbours import Lengths, find_runs, position_steps, positions
 
 __all__ = ["BlockRecord", "Extents", "Face", "Runs", "label_block"]
 
@@ -58,7 +58,7 @@ class Runs:
 class Face:
     """The runs of labels on one face of a block; nothing where no block lies beyond.
 
-    Positions (see `bigunet.objects.neighbours`) are those of the whole array with the
+    Positions (see `bigunet.instances.neighbours`) are those of the whole array with the
     axis across the face moved to the front, so that runs follow the face.
 
     Parameters
@@ -136,7 +136,7 @@ def label_block(
     mask : array
         Pixels of the block; what is not zero is foreground.
     structure : (3, …) bool array
-        See `bigunet.objects.neighbours.as_structure`.
+        See `bigunet.instances.neighbours.as_structure`.
     origin : sequence of int
         Place of the block's first pixel in the whole array.
     whole : sequence of int

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bigunet.objects.neighbours import (
+from bigunet.instances.neighbours import (
     find_runs,
     group_pairs,
     offset_step,
@@ -17,7 +17,7 @@ from bigunet.objects.neighbours import (
     position_steps,
     positions,
 )
-from tests.objects.masks import cut_masks
+from tests.instances.masks import cut_masks
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5)
 

@@ -15,9 +15,9 @@ from scipy import ndimage
 from skimage import measure
 
 from bigunet.errors import InputError
-from bigunet.objects import label as module
-from bigunet.objects.label import label
-from tests.objects.masks import HARD, chunked, cut_masks, dumb_label, structures
+from bigunet.instances import label as module
+from bigunet.instances.label import label
+from tests.instances.masks import HARD, chunked, cut_masks, dumb_label, structures
 
 
 def assert_label(found, expected):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bigunet.objects.neighbours import (
+from bigunet.instances.neighbours import (
     Lengths,
     find_runs,
     group_pairs,

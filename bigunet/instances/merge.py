@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bigunet.objects.block import BlockRecord, Extents, Face
-from bigunet.objects.neighbours import (
+from bigunet.instances.block import BlockRecord, Extents, Face
+from bigunet.instances.neighbours import (
     Offset,
     group_pairs,
     offset_step,
@@ -92,7 +92,7 @@ def merge_records(
     records : sequence of BlockRecord
         Of all blocks, in any order; `Merged.block` counts in the same one.
     structure : (3, …) bool array
-        See `bigunet.objects.neighbours.as_structure`.
+        See `bigunet.instances.neighbours.as_structure`.
     whole : sequence of int
         Shape of the whole array.
     """
