@@ -12,8 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bigunet.detection import objects
+    from bigunet.exports.run import export_labels
     from bigunet.inference import predict, segment
     from bigunet.instances.label import label
+    from bigunet.measurement.run import measure_objects
     from bigunet.metrics.evaluation import evaluate
     from bigunet.models.checkpoint import load_model, save_model
     from bigunet.models.unet import UNet
@@ -30,8 +33,11 @@ __all__ = [
     "Verification",
     "__version__",
     "evaluate",
+    "export_labels",
     "label",
     "load_model",
+    "measure_objects",
+    "objects",
     "predict",
     "save_model",
     "segment",
@@ -46,8 +52,11 @@ _HOME = {
     "UNet": "bigunet.models.unet",
     "Verification": "bigunet.verification",
     "evaluate": "bigunet.metrics.evaluation",
+    "export_labels": "bigunet.exports.run",
     "label": "bigunet.instances.label",
     "load_model": "bigunet.models.checkpoint",
+    "measure_objects": "bigunet.measurement.run",
+    "objects": "bigunet.detection",
     "predict": "bigunet.inference",
     "save_model": "bigunet.models.checkpoint",
     "segment": "bigunet.inference",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -23,11 +24,20 @@ from dask.system import CPU_COUNT
 
 from bigunet.errors import BigunetError, DependencyError, InputError
 
-__all__ = ["Executor", "Failure", "available_memory", "check_scheduler", "open_executor", "task"]
+__all__ = [
+    "Executor",
+    "Failure",
+    "available_memory",
+    "check_scheduler",
+    "failures_text",
+    "open_executor",
+    "task",
+]
 
 EMBEDDED = ("threads", "sync")
 _WINDOW = 4096
 _REPLY_SECONDS = 15
+_NAMED_CAUSES = 3
 # Ctrl-C reaches all processes of a terminal; the main one stops the others, unasked for comments.
 _DEAF_TO_CTRL_C = """
 import logging, signal
@@ -64,6 +74,20 @@ def task(function: Callable[..., Any], *args: Any, where: str) -> Delayed:
     """Return a delayed call that gives the function's result or a `Failure`."""
     made: Delayed = delayed(_Attempt(function, where), pure=False)(*args)
     return made
+
+
+def failures_text(failures: Sequence[Failure]) -> str:
+    """Say each cause once, with the first place where it struck; numbers make no new cause."""
+    alike: dict[str, list[Failure]] = {}
+    for failure in failures:
+        alike.setdefault(re.sub(r"\d+", "0", failure.cause), []).append(failure)
+    told = []
+    for group in alike.values():
+        first = min(group, key=lambda failure: failure.where)
+        more = f" and {len(group) - 1} more" if group[1:] else ""
+        told.append(f"{first.cause} ({first.where}{more})")
+    others = [f"{len(told) - _NAMED_CAUSES} other causes"] if len(told) > _NAMED_CAUSES else []
+    return "; ".join([*told[:_NAMED_CAUSES], *others])
 
 
 class Executor(Protocol):
@@ -212,8 +236,8 @@ def _client(scheduler: str, workers: int | None) -> Iterator[Any]:
                 n_workers=workers or available_cores(),
                 threads_per_worker=1,
                 host="127.0.0.1",
-                # Dask's dashboard listens on all addresses unless it is told not to.
-                dashboard_address=None,
+                # Else the dashboard listens on all addresses, or two runs want the same port.
+                dashboard_address="127.0.0.1:0",
                 preload=_DEAF_TO_CTRL_C,
             ) as cluster,
             distributed.Client(cluster) as client,

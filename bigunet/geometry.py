@@ -321,10 +321,20 @@ class Tiling:
         """Yield the blocks in raster order, cut to the ``region`` if one is given."""
         ys, xs = self._spans
         wanted_y, wanted_x = region or (Span(0, self.shape[0]), Span(0, self.shape[1]))
-        for i, y in enumerate(ys):
-            for j, x in enumerate(xs):
-                if y.meets(wanted_y) and x.meets(wanted_x):
-                    yield Block((i, j), y.cut(wanted_y), x.cut(wanted_x))
+        rows, columns = self.grid(region)
+        for i in rows:
+            for j in columns:
+                yield Block((i, j), ys[i].cut(wanted_y), xs[j].cut(wanted_x))
+
+    def grid(self, region: tuple[Span, Span] | None = None) -> tuple[range, range]:
+        """Return the rows and columns of blocks that have pixels in the ``region``."""
+        whole = Span(0, self.shape[0]), Span(0, self.shape[1])
+        met = (
+            [place for place, span in enumerate(spans) if span.meets(wanted)]
+            for spans, wanted in zip(self._spans, region or whole, strict=True)
+        )
+        rows, columns = (range(places[0], places[-1] + 1) for places in met)
+        return rows, columns
 
     def block_at(self, index: tuple[int, int]) -> Block:
         """Return the block at a place in the grid of blocks."""

@@ -56,6 +56,7 @@ def predict(
     tile: Size | None = None,
     device: str = "auto",
     precision: str = "auto",
+    augment: str = "none",
     intensity: Sequence[tuple[float, float]] | None = None,
 ) -> da.Array:
     """Return the class scores of a plane, as if the whole plane were one input.
@@ -79,20 +80,25 @@ def predict(
         Where torch runs.
     precision : {"auto", "float32", "bfloat16", "float16"}
         Arithmetic of the network.
+    augment : {"none", "d4"}
+        ``d4`` averages the probabilities over the eight symmetries of the square
+        (the paper averaged seven rotations), at eight times the work; see
+        `bigunet.models.symmetries` for why this makes no seams either.
     intensity : sequence of (lo, hi), optional
         Limits per channel that are mapped to 0 … 1, instead of the model's rule.
 
     Returns
     -------
     (K, Y, X) float32 dask array
-        Logits, before softmax. Nothing is computed yet.
+        Logits, before softmax; with ``d4`` the log of the mean probabilities, whose
+        softmax is that mean. Nothing is computed yet.
 
     Raises
     ------
     InputError
         The array does not fit the model, or an option cannot be used.
     """
-    return _lazy("scores", array, model, block, tile, device, precision, intensity)
+    return _lazy("scores", array, model, block, tile, device, precision, augment, intensity)
 
 
 def segment(
@@ -103,6 +109,7 @@ def segment(
     tile: Size | None = None,
     device: str = "auto",
     precision: str = "auto",
+    augment: str = "none",
     intensity: Sequence[tuple[float, float]] | None = None,
 ) -> da.Array:
     """Return the class of every pixel of a plane: the best score of `predict`.
@@ -113,7 +120,7 @@ def segment(
     -------
     (Y, X) uint8 dask array
     """
-    layers = _lazy("classes", array, model, block, tile, device, precision, intensity)
+    layers = _lazy("classes", array, model, block, tile, device, precision, augment, intensity)
     classes: da.Array = layers[0]
     return classes
 
@@ -247,7 +254,7 @@ def overlapped(
 
 
 def time_tile(predictor: Predictor, tiling: Tiling) -> float:
-    """Return the seconds that a tile of noise takes; a first one warms up."""
+    """Return the seconds that all passes over a tile of noise take; a first time warms up."""
     shape = (predictor.model.in_channels, *tiling.tile_input)
     noise = np.random.default_rng(0).random(shape, dtype=np.float32)
     predictor.scores(noise, None)
@@ -264,6 +271,7 @@ def _lazy(
     tile: Size | None,
     device: str,
     precision: str,
+    augment: str,
     intensity: Sequence[tuple[float, float]] | None,
 ) -> da.Array:
     plane = _as_plane(array, model)
@@ -273,7 +281,7 @@ def _lazy(
     return overlapped(
         plane,
         tiling=tiling,
-        predictor=Predictor.of(model, device=device, precision=precision),
+        predictor=Predictor.of(model, device=device, precision=precision, augment=augment),
         limits=choose_limits(plane, model.card.intensity, intensity),
         kinds=(kind,),
     )

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 
 from bigunet.geometry import Tiling
 from bigunet.images.intensity import WINDOW, WINDOWS
+from bigunet.instances.rules import Rules
 from bigunet.models.unet import UNet
 
 __all__ = ["Memory", "forward_bytes", "project_memory"]
 
-# Interpreter, torch, Dask and their thread pools, before the first block.
-_RUNTIME_BYTES = 350 * 2**20
+# Interpreter, torch, Dask and their thread pools, before the first block (measured: 300 MB),
+# and what malloc keeps for a second thread once it has made a pass (up to 100 MB).
+_RUNTIME_BYTES = 420 * 2**20
 # What torch's convolutions keep beside their input and output (measured: 40-85 MB).
 _WORKSPACE_BYTES = 100 * 2**20
+# Labelling, splitting and refining take this for each pixel of noise, the most objects that
+# there can be; of nuclei labelling took 6 and refining 37 bytes.
+_LABEL_BYTES, _SPLIT_BYTES, _REFINE_BYTES = 40, 50, 50
+# What the merges keep of each object (measured: 170 bytes), and how dense objects may lie.
+_BYTES_OF_AN_OBJECT, _PIXELS_OF_AN_OBJECT = 200, 1000
 # zarr decodes this many chunks of one read at once.
 _DECODED_AT_ONCE = 10
 
@@ -31,11 +38,14 @@ class Memory:
     projected: int
 
 
-def forward_bytes(model: UNet, size: tuple[int, int], itemsize: int = 4) -> int:
+def forward_bytes(
+    model: UNet, size: tuple[int, int], itemsize: int = 4, *, averaged: bool = False
+) -> int:
     """Return the most bytes that live at once in a forward pass without gradients.
 
     The network's steps are replayed with sizes only; what is referenced at each
-    is added up. ``size`` is the (y, x) of the input in pixels.
+    is added up. ``size`` is the (y, x) of the input in pixels. Of an average the
+    input, turned and as it was, and the sum so far stay during each pass.
     """
     (y, x), width, depth = size, model.width, model.depth
     image = current = model.in_channels * y * x
@@ -60,7 +70,9 @@ def forward_bytes(model: UNet, size: tuple[int, int], itemsize: int = 4) -> int:
         current = features * (y - 4) * (x - 4)
         peak = max(peak, image + sum(skips) + both + features * (y - 2) * (x - 2) + current)
         y, x = y - 4, x - 4
-    return (peak + 2 * model.classes * y * x) * itemsize
+    scores = model.classes * y * x
+    kept = 2 * image + scores if averaged else 0
+    return (peak + 2 * scores + kept) * itemsize
 
 
 def project_memory(
@@ -73,6 +85,9 @@ def project_memory(
     result_bytes: int,
     workers: int,
     whole_plane: bool = False,
+    averaged: bool = False,
+    rules: Rules | None = None,
+    pixels: int = 0,
 ) -> int:
     """Return the most bytes that a process is going to take.
 
@@ -86,10 +101,17 @@ def project_memory(
         Blocks at work at once; one forward pass at a time.
     whole_plane : bool
         Dask's overlap holds most of the plane.
+    averaged : bool
+        Scores are means over symmetries.
+    rules : Rules, optional
+        What makes objects, where they are made.
+    pixels : int
+        Of all planes, to guess how many objects there are.
     """
     pixel = channels * itemsize
     network = sum(p.numel() for p in model.parameters()) * 4
-    forward = round(1.15 * forward_bytes(model, tiling.tile_input)) + _WORKSPACE_BYTES
+    forward = forward_bytes(model, tiling.tile_input, averaged=averaged)
+    forward = round(1.15 * forward) + _WORKSPACE_BYTES
     tile_pixels = math.prod(tiling.tile_input)
     height, width = tiling.largest_block
     source = pixel * (height + 2 * tiling.halo[0]) * (width + 2 * tiling.halo[1])
@@ -98,7 +120,24 @@ def project_memory(
     # The window and its decoded chunks; the result and its encoded copy.
     per_block = 2 * source + decoded + 2 * result_bytes * height * width + 5 * pixel * tile_pixels
     plane = 3 * pixel * math.prod(tiling.shape) if whole_plane else 0
-    run = forward + workers * per_block + plane
+    labelling = assembling = 0
+    if rules is not None:
+        labelling = _LABEL_BYTES * height * width
+        assembling = workers * _assembly_bytes(rules, (height, width))
+        assembling += pixels // _PIXELS_OF_AN_OBJECT * _BYTES_OF_AN_OBJECT
+    run = max(forward + workers * (per_block + labelling) + plane, assembling)
     # Intensities are measured before the first block, so the two do not add up.
     sample = 2 * pixel * min(math.prod(tiling.shape), WINDOWS * WINDOW**2)
     return _RUNTIME_BYTES + 3 * network + max(run, sample)
+
+
+def _assembly_bytes(rules: Rules, block: tuple[int, int]) -> int:
+    """Return the most bytes that a block takes between the network and its final ids."""
+
+    def grown(margin: int) -> int:
+        return math.prod(side + 2 * margin for side in block)
+
+    relabelling = 4 * 8 * math.prod(block)
+    splitting = _SPLIT_BYTES * grown(rules.halo) if rules.split else 0
+    refining = _REFINE_BYTES * grown(rules.ring) if rules.refine else 0
+    return max(relabelling, splitting, refining)

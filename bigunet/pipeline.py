@@ -1,60 +1,48 @@
 """The route of ``bigunet segment``: the one file that knows every stage.
 
 open → plan → measure intensities → create the output, unlisted → blocks (read,
-predict, write) → pyramid → metadata last.
+predict, write or stage) → objects (merge, relabel) → pyramid → metadata last.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import Delayed
 
 from bigunet import __version__
-from bigunet.cluster import EMBEDDED, Executor, Failure, open_executor
+from bigunet.assembly import (
+    median_diameter,
+    refine_tasks,
+    relabel_tasks,
+    split_tasks,
+)
+from bigunet.cluster import EMBEDDED, Executor, open_executor
 from bigunet.errors import BigunetError, RunError
+from bigunet.images.destination import OBJECT_CLASSES, commit_all, create_levels
 from bigunet.images.intensity import measure_limits
-from bigunet.images.labels import finish_interrupted
+from bigunet.images.labels import finish_interrupted, label_names
 from bigunet.images.open import Plane, open_image
 from bigunet.images.output import assert_disjoint_writes
 from bigunet.inference import time_tile
+from bigunet.instances.collect import Objects, merge_objects, merge_refined
 from bigunet.models.card import default_class_names, default_colors
 from bigunet.models.checkpoint import load_model, model_digest
 from bigunet.models.runtime import torch_threads_kept
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan
-from bigunet.planning import Settings, plan_run
-from bigunet.work import block_tasks, first_unreadable, level_tasks, plan_predictor
+from bigunet.planning import Settings, choose_save, plan_run
+from bigunet.stages import Listener, Progress, Stages
+from bigunet.staging import Staging
+from bigunet.work import BlockDone, block_tasks, first_unreadable, level_tasks, plan_predictor
 
 __all__ = ["Progress", "Segmentation", "plan_image", "segment_image"]
-
-_NAMED_CAUSES = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a run tells while it goes on."""
-
-    stage: str
-    """``plan``, ``segment``, ``pyramid`` or ``commit``."""
-    done: int = 0
-    total: int = 0
-    pixels: int = 0
-    """Output pixels done so far."""
-    seconds: float = 0.0
-    """Since the stage began."""
-    message: str | None = None
-    """A line for the user."""
-
-
-Listener = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +55,10 @@ class Segmentation:
     blocks: dict[str, int]
     """``total``, ``computed`` and ``failed``."""
     seconds: float
+    objects: int | None = None
+    """How many there are, where they were saved."""
+    median_diameter: float | None = None
+    """Of circles as large as the objects, in pixels; None where there are none."""
 
     def lines(self) -> list[str]:
         """Return where the result is and how to look at it."""
@@ -74,14 +66,23 @@ class Segmentation:
         speed = megapixels / max(self.seconds, 1e-9)
         return [
             f"{megapixels:.1f} Mpx in {self.seconds:.1f} s ({speed:.2f} Mpx/s)",
+            *self._counted(),
             *(f"{kind}: {path}" for kind, path in self.outputs.items()),
             *_how_to_look(self.plan),
         ]
+
+    def _counted(self) -> list[str]:
+        if self.objects is None:
+            return []
+        size = self.median_diameter
+        return [f"{self.objects} objects" + (f", median diameter {size:.1f} px" if size else "")]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same for machines."""
         return {
             "outputs": {kind: str(path) for kind, path in self.outputs.items()},
+            "objects": self.objects,
+            "median_diameter": self.median_diameter,
             "blocks": self.blocks,
             "seconds": round(self.seconds, 3),
             "plan": self.plan.as_dict(),
@@ -126,9 +127,7 @@ def segment_image(
     tell = progress or _nobody
     network = _as_model(model)
     settings = Settings(**options)
-    finish_interrupted(
-        open_image(path), name=settings.name or network.card.name, output=settings.output
-    )
+    _finish_interrupted(path, network, settings)
     plan = plan_run(path, network, settings)
     began = time.monotonic()
     with torch_threads_kept(), open_executor(plan.scheduler, plan.workers) as executor:
@@ -137,12 +136,16 @@ def segment_image(
         plan = _with_limits(plan, network, executor)
         for line in (plan.headline(), *plan.notes):
             tell(Progress(stage="plan", message=line))
-        _run(plan, network, executor, tell)
+        objects = _run(plan, network, Stages(executor, tell))
+    diameter = None if objects is None else median_diameter(objects)
+    _warn_of_sizes(network, diameter, tell)
     return Segmentation(
         plan=plan,
-        outputs={output.kind: output.final for output in plan.destination.outputs},
+        outputs={output.kind: output.final for output in plan.outputs},
         blocks={"total": plan.blocks, "computed": plan.blocks, "failed": 0},
         seconds=time.monotonic() - began,
+        objects=None if objects is None else objects.count,
+        median_diameter=diameter,
     )
 
 
@@ -171,78 +174,121 @@ def plan_image(
         )
 
 
-def _run(plan: Plan, network: UNet, executor: Executor, tell: Listener) -> None:
-    """Write blocks, then lower levels, then metadata."""
-    for output in plan.destination.outputs:
+def _run(plan: Plan, network: UNet, stages: Stages) -> Objects | None:
+    """Write blocks, then objects, then lower levels, then metadata."""
+    objects = None
+    with _told_that_nothing_is_listed():
+        done = _write_blocks(plan, network, stages)
+        if plan.staging is not None:
+            objects = _merge_objects(plan, plan.staging, done, stages)
+            plan = plan.counted(objects.count)
+            _write_objects(plan, objects, stages)
+        _write_levels(plan, stages)
+        stages.tell(Progress(stage="commit"))
+        _commit(plan, network, objects)
+    return objects
+
+
+def _write_blocks(plan: Plan, network: UNet, stages: Stages) -> list[BlockDone]:
+    """Run the network on all blocks; write what is final, stage what becomes objects."""
+    for output in plan.outputs:
         blocks = plan.tiling.blocks(plan.region)
         assert_disjoint_writes(output, ((b.y.slice, b.x.slice) for b in blocks))
-    plan.destination.create()
-    work = block_tasks(plan, network, executor)
-    _work_off(work, plan.blocks, "segment", executor, tell, place=lambda: first_unreadable(plan))
-    for output in plan.destination.outputs:
+    for destination in plan.destinations:
+        destination.create()
+    tasks = block_tasks(plan, network, stages.executor)
+    return stages.run("segment", tasks, plan.blocks, place=lambda: first_unreadable(plan))
+
+
+def _merge_objects(
+    plan: Plan, staging: Staging, done: Sequence[BlockDone], stages: Stages
+) -> Objects:
+    """Find the objects of staged blocks, and stage the id of each label."""
+    rules, whole, executor = staging.rules, staging.whole, stages.executor
+    records = {one.number: one.record for one in done}
+    if rules.split is not None:
+        records = dict(stages.run("split", split_tasks(plan, executor), plan.blocks))
+    objects = stages.run_here("merge", lambda: merge_objects(_in_order(records), rules, whole))
+    staging.write_ids("labels", objects.merged)
+    if not rules.refine:
+        return objects
+    tasks = refine_tasks(plan, objects, executor)
+    refined = dict(stages.run("rules", tasks, plan.blocks))
+    final = stages.run_here(
+        "merge", lambda: merge_refined(_in_order(refined), objects, rules, whole)
+    )
+    staging.write_ids("refined", final.merged)
+    return final
+
+
+def _write_objects(plan: Plan, objects: Objects, stages: Stages) -> None:
+    """Write the ids of all blocks into arrays that can count them."""
+    for output in plan.outputs:
+        if output.kind == "objects":
+            create_levels(output)
+            stages.run(
+                "relabel", relabel_tasks(plan, output, objects, stages.executor), plan.blocks
+            )
+
+
+def _write_levels(plan: Plan, stages: Stages) -> None:
+    """Make the lower levels of all outputs, each from the one before."""
+    for output in plan.outputs:
         for level in range(1, len(output.shapes)):
             tasks = list(level_tasks(output, level))
-            _work_off(tasks, len(tasks), "pyramid", executor, tell)
-    tell(Progress(stage="commit"))
-    plan.destination.commit(
+            stages.run("pyramid", tasks, len(tasks))
+
+
+def _commit(plan: Plan, network: UNet, objects: Objects | None) -> None:
+    """Write the metadata that make labels of it all."""
+    card, classes = network.card, network.classes
+    commit_all(
+        plan.destinations,
         provenance=_provenance(plan, network),
-        class_names=network.card.class_names or default_class_names(network.classes),
-        class_colors=network.card.class_colors or default_colors(network.classes),
+        class_names=card.class_names or default_class_names(classes),
+        class_colors=card.class_colors or default_colors(classes),
+        objects=_objects_record(plan, objects),
+        object_classes=None if objects is None else objects.classes,
     )
 
 
-def _work_off(
-    tasks: Iterable[Delayed],
-    total: int,
-    stage: str,
-    executor: Executor,
-    tell: Listener,
-    *,
-    place: Callable[[], str] = str,
-) -> None:
-    """Run tasks, tell of each, and raise at the end if some failed.
-
-    ``place`` says where, if what is raised is no `Failure` of a task that knows.
-
-    Raises
-    ------
-    RunError
-        Names the first tasks that failed and why.
-    """
-    failures: list[Failure] = []
-    done, pixels, began = 0, 0, time.monotonic()
-
-    def on_result(result: Any) -> None:
-        nonlocal done, pixels
-        done += 1
-        if isinstance(result, Failure):
-            failures.append(result)
-        elif stage == "segment":
-            pixels += result
-        seconds = time.monotonic() - began
-        tell(Progress(stage=stage, done=done, total=total, pixels=pixels, seconds=seconds))
-
-    tell(Progress(stage=stage, total=total))
+@contextmanager
+def _told_that_nothing_is_listed() -> Iterator[None]:
     try:
-        executor.run(tasks, on_result)
-    except BigunetError as error:
-        raise RunError(f"{error}{place()}; {_unlisted()}") from error
-    if failures:
-        raise RunError(f"{len(failures)} of {total} failed: {_named(failures)}; {_unlisted()}")
+        yield
+    except RunError as error:
+        raise RunError(
+            f"{error}; the label is not listed; mend the cause and run the same command again"
+        ) from error
 
 
-def _named(failures: Sequence[Failure]) -> str:
-    """Say each cause once, with the first place where it struck; numbers make no new cause."""
-    alike: dict[str, list[Failure]] = {}
-    for failure in failures:
-        alike.setdefault(re.sub(r"\d+", "0", failure.cause), []).append(failure)
-    told = []
-    for group in alike.values():
-        first = min(group, key=lambda failure: failure.where)
-        more = f" and {len(group) - 1} more" if group[1:] else ""
-        told.append(f"{first.cause} ({first.where}{more})")
-    others = [f"{len(told) - _NAMED_CAUSES} other causes"] if len(told) > _NAMED_CAUSES else []
-    return "; ".join([*told[:_NAMED_CAUSES], *others])
+def _in_order(records: Mapping[int, Any]) -> list[Any]:
+    return [records[number] for number in sorted(records)]
+
+
+def _objects_record(plan: Plan, objects: Objects | None) -> dict[str, Any] | None:
+    """Return what made the objects of the classes; lengths and areas in pixels."""
+    if plan.rules is None or objects is None:
+        return None
+    return {
+        "count": objects.count,
+        "connectivity": 4,
+        **asdict(plan.rules),
+        "classes": OBJECT_CLASSES,
+    }
+
+
+def _warn_of_sizes(network: UNet, found: float | None, tell: Listener) -> None:
+    """Warn where the objects are none of the sizes that the model was trained on."""
+    known = network.card.diameters
+    if known is None or found is None or known[0] <= found <= known[1]:
+        return
+    message = (
+        f"warning: the objects' median diameter of {found:.1f} px lies outside the "
+        f"{known[0]:.1f} to {known[1]:.1f} px that model '{network.card.name}' was trained on; "
+        f"try another --level or --pixel-size"
+    )
+    tell(Progress(stage="commit", message=message))
 
 
 def _with_limits(plan: Plan, network: UNet, executor: Executor) -> Plan:
@@ -271,6 +317,14 @@ class _StackReader:
         return window
 
 
+def _finish_interrupted(path: str | Path, network: UNet, settings: Settings) -> None:
+    """Finish what a killed run had completed, of all labels that this one is going to write."""
+    image, name = open_image(path), settings.name or network.card.name
+    names = label_names(name, choose_save(settings.save, network)).values()
+    for label in names if settings.output is None else [name]:
+        finish_interrupted(image, name=label, output=settings.output)
+
+
 def _as_model(model: UNet | str | Path) -> UNet:
     return model if isinstance(model, UNet) else load_model(model)
 
@@ -291,20 +345,17 @@ def _provenance(plan: Plan, network: UNet) -> dict[str, Any]:
         "block": list(plan.tiling.block),
         "device": plan.device.split(":")[0],
         "precision": plan.precision,
+        "augment": plan.augment,
         "threads": plan.threads,
     }
 
 
 def _how_to_look(plan: Plan) -> list[str]:
-    output = plan.destination.outputs[-1]
-    if output.kind == "classes" and output.final.parent.name == "labels":
-        image, name = output.final.parent.parent, output.final.name
+    first = plan.outputs[0]
+    if plan.destinations[0].place.listing is not None:
+        image, name = first.final.parent.parent, first.final.name
         return [f"look at it: bigunet preview {image} --labels {name} {name}.png"]
-    return [f"look at it: napari --plugin napari-ome-zarr {output.final}"]
-
-
-def _unlisted() -> str:
-    return "the label is not listed; mend the cause and run the same command again"
+    return [f"look at it: napari --plugin napari-ome-zarr {plan.destinations[0].path}"]
 
 
 def _nobody(_: Progress) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,13 @@ from bigunet.geometry import Block, Span, Tiling
 from bigunet.images.intensity import Limits
 from bigunet.images.labels import Destination
 from bigunet.images.open import Image, Plane
+from bigunet.images.output import Output
+from bigunet.instances.merge import id_dtype
+from bigunet.instances.rules import Rules
 from bigunet.memory import Memory
+from bigunet.staging import Staging
 
-__all__ = ["Plan", "by", "gigabytes"]
+__all__ = ["Plan", "block_text", "by", "gigabytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +36,16 @@ class Plan:
     network: str
     device: str
     precision: str
+    augment: str
+    """What each tile is averaged over, ``none`` or ``d4``."""
     intensity: str
     """How limits are found, in words."""
     limits: Limits | None
     """(lo, hi) per channel; given, or measured after the plan was checked."""
-    destination: Destination
+    destinations: tuple[Destination, ...]
+    """Where results go; several labels of the image are places of their own."""
+    rules: Rules | None
+    """What makes objects, where they are saved."""
     overlap: str
     scheduler: str
     workers: int
@@ -50,6 +59,32 @@ class Plan:
     """Projected time of the network, from timed tiles."""
 
     @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What is written."""
+        return tuple(output for place in self.destinations for output in place.outputs)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the network has to give: classes, probabilities or both."""
+        kinds = ("classes" if output.kind == "objects" else output.kind for output in self.outputs)
+        return tuple(dict.fromkeys(kinds))
+
+    @property
+    def staging(self) -> Staging | None:
+        """Where blocks wait until their objects are merged."""
+        if self.rules is None:
+            return None
+        (output,) = (output for output in self.outputs if output.kind == "objects")
+        y, x = (Span(*bounds) for bounds in output.region)
+        return Staging(
+            output=output,
+            tiling=self.tiling,
+            region=(y, x),
+            planes=len(self.planes),
+            rules=self.rules,
+        )
+
+    @property
     def blocks(self) -> int:
         """Number of blocks, over all planes."""
         return len(self.planes) * sum(1 for _ in self.tiling.blocks(self.region))
@@ -61,7 +96,7 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Forward passes, over all planes."""
+        """Number of tiles, over all planes; averaged ones take several passes."""
         blocks = self.tiling.blocks(self.region)
         return len(self.planes) * sum(1 for b in blocks for _ in self.tiling.tiles(b))
 
@@ -75,14 +110,19 @@ class Plan:
     @property
     def bytes_written(self) -> int:
         """Bytes of the finest level before they are encoded; lower levels add a third."""
-        per_pixel = sum(o.channels * np.dtype(o.dtype).itemsize for o in self.destination.outputs)
+        per_pixel = sum(o.channels * np.dtype(o.dtype).itemsize for o in self.outputs)
         return self.pixels * per_pixel
 
-    def work(self) -> Iterator[tuple[Plane, Block]]:
-        """Yield all blocks of all planes in order."""
-        for plane in self.planes:
+    def work(self) -> Iterator[tuple[int, Plane, Block]]:
+        """Yield all blocks of all planes in order, with the number of the plane."""
+        for at, plane in enumerate(self.planes):
             for block in self.tiling.blocks(self.region):
-                yield plane, block
+                yield at, plane, block
+
+    def counted(self, objects: int) -> Plan:
+        """Return the plan with a type of ids that can count the objects."""
+        dtype = id_dtype(objects).name
+        return replace(self, destinations=tuple(d.with_ids(dtype) for d in self.destinations))
 
     def headline(self) -> str:
         """Return device, level and intensities in one line."""
@@ -116,14 +156,16 @@ class Plan:
             f"intensity  {self._intensity}",
             f"blocks     {self.blocks} of {by(tiling.block)} px, "
             f"{self.overlap}, {self.workers} at a time, scheduler {self.scheduler}",
-            f"tiles      {self.tiles} of {by(tiling.tile)} px; margin {tiling.margin} px, "
+            f"tiles      {self.tiles} of {by(tiling.tile)} px{_passes(self.augment)}; "
+            f"margin {tiling.margin} px, "
             f"so the network computes {tiling.extra_work:.2f} px per pixel",
             f"memory     {gigabytes(self.memory.projected)} projected, "
             f"{gigabytes(self.memory.allowed)} allowed (per process)",
             f"bytes      {gigabytes(self.bytes_read)} read, "
             f"{gigabytes(self.bytes_written)} written, before compression",
             *time,
-            *(f"output     {o.final} ({o.kind})" for o in self.destination.outputs),
+            *([] if self.rules is None else [f"objects    {_rules_text(self.rules)}"]),
+            *(f"output     {o.final} ({o.kind})" for o in self.outputs),
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,6 +175,7 @@ class Plan:
             "model": self.model,
             "device": self.device,
             "precision": self.precision,
+            "augment": self.augment,
             "threads": self.threads,
             "level": self.level,
             "shape": list(self.tiling.shape),
@@ -154,7 +197,8 @@ class Plan:
             "memory_allowed": self.memory.allowed,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
-            "outputs": {o.kind: str(o.final) for o in self.destination.outputs},
+            "outputs": {o.kind: str(o.final) for o in self.outputs},
+            "objects": None if self.rules is None else asdict(self.rules),
             "seconds_projected": self.seconds,
             "notes": list(self.notes),
         }
@@ -166,9 +210,31 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def block_text(plane: Plane, block: Block) -> str:
+    """Name a block as messages do."""
+    place = f"rows {block.y.start}:{block.y.stop}, columns {block.x.start}:{block.x.stop}"
+    return f"block {place}{f', plane {plane.index}' if plane.index else ''}"
+
+
+def _rules_text(rules: Rules) -> str:
+    """Say what makes objects; lengths and areas in pixels."""
+    said = [
+        f"split by {rules.split} up to {rules.max_diameter} px" if rules.split else "",
+        f"gap of {rules.gap} px undone" if rules.gap else "",
+        "holes filled" if rules.fill_holes else "",
+        f"from {rules.min_area} px" if rules.min_area else "",
+        f"up to {rules.max_area} px" if rules.max_area is not None else "",
+    ]
+    return ", ".join(["4-connected pixels of one class", *filter(None, said)])
+
+
 def by(size: tuple[int, int]) -> str:
     """Write a size as people do: 512, or 512 × 256."""
     return f"{size[0]}" if size[0] == size[1] else f"{size[0]} × {size[1]}"
+
+
+def _passes(augment: str) -> str:
+    return "" if augment == "none" else f", each the mean of 8 passes ({augment})"
 
 
 def _count(number: int, what: str) -> str:

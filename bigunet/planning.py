@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,8 +14,9 @@ from bigunet.cluster import EMBEDDED, available_cores, available_memory, check_s
 from bigunet.cutting import choose_overlap, target_block, write_chunk
 from bigunet.errors import InputError, MemoryLimitError
 from bigunet.geometry import Span, Tiling, pooling_grid, round_up
+from bigunet.images.image import Image
 from bigunet.images.intensity import Limits
-from bigunet.images.labels import plan_destination
+from bigunet.images.labels import plan_destinations
 from bigunet.images.open import (
     check_chunk_memory,
     choose_channels,
@@ -22,12 +25,15 @@ from bigunet.images.open import (
     open_image,
 )
 from bigunet.inference import changed_size, fit_tiling, given_limits
+from bigunet.instances.rules import Rules
 from bigunet.memory import Memory, project_memory
 from bigunet.models.runtime import choose_device, choose_precision
+from bigunet.models.symmetries import check_augment
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan, by, gigabytes
+from bigunet.sizes import Size, parse_area, parse_length
 
-__all__ = ["Settings", "parse_region", "plan_run"]
+__all__ = ["Settings", "choose_save", "parse_region", "plan_run"]
 
 _MEMORY_SHARE = 0.8
 
@@ -40,8 +46,9 @@ class Settings:
     """Of the label; the model's name by default."""
     output: str | Path | None = None
     """A new OME-Zarr to write instead of a label of the slide."""
-    save: Sequence[str] = ("classes",)
-    """What to write, of ``classes`` and ``probabilities``; the latter need `output`."""
+    save: Sequence[str] | None = None
+    """What to write, of ``objects``, ``classes`` and ``probabilities``; the last need `output`.
+    By default objects, of a model that was trained on objects, else classes."""
     overwrite: bool = False
     """Replace a complete label of bigunet's; it stays readable until the new one is there."""
     channels: Sequence[int | str] | None = None
@@ -58,6 +65,8 @@ class Settings:
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     precision: str = "auto"
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
+    augment: str = "none"
+    """``none``, or ``d4``: the mean over the eight symmetries of the square."""
     block: int | tuple[int, int] | None = None
     """Pixels per task; rounded up to whole tiles."""
     tile: int | tuple[int, int] | None = None
@@ -70,6 +79,16 @@ class Settings:
     """Bytes that a process may take; four fifths of what there is by default."""
     overlap: str = "auto"
     """How blocks get their halos: ``auto``, ``map_overlap`` or ``direct``."""
+    min_area: Size | None = None
+    """Smallest object that is kept: pixels of the level that is used, or ``20um2``."""
+    max_area: Size | None = None
+    """Largest object that is kept."""
+    fill_holes: bool = False
+    """Fill background that one object encloses."""
+    split: Literal["distance"] | None = None
+    """``distance``: split objects that grew together by a watershed of their distance map."""
+    max_diameter: Size | None = None
+    """Longest side of what is split, in pixels or ``15um``; needed to split."""
 
 
 def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
@@ -102,12 +121,14 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
     overlap = choose_overlap(
         settings.overlap, tiling, planes[0], len(planes), allowed, whole=region is None
     )
-    destination = plan_destination(
+    save = choose_save(settings.save, model)
+    rules = _choose_rules(settings, save, model, image, level)
+    destinations = plan_destinations(
         image,
         level,
         name=settings.name or card.name,
         output=None if settings.output is None else Path(settings.output),
-        save=settings.save,
+        save=save,
         overwrite=settings.overwrite,
         chunk=write_chunk(tiling),
         classes=model.classes,
@@ -124,9 +145,11 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
         network=f"U-Net of width {model.width}, depth {model.depth}, {model.classes} classes",
         device=device,
         precision=precision,
+        augment=check_augment(settings.augment),
         intensity=_intensity_text(model, settings),
         limits=_given_limits(settings, len(channels)),
-        destination=destination,
+        destinations=destinations,
+        rules=rules,
         overlap=overlap,
         scheduler=check_scheduler(settings.scheduler),
         workers=workers,
@@ -135,6 +158,15 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
         notes=tuple(n for n in (level_note, device_note, *_size_notes(settings, tiling)) if n),
     )
     return _within_memory(plan, model)
+
+
+def choose_save(save: Sequence[str] | None, model: UNet) -> tuple[str, ...]:
+    """Return what to write: objects by default, where the model was trained on them."""
+    if save is not None:
+        return tuple(save)
+    # The gap tells it too, of models that were trained before cards said so.
+    trained_on_objects = model.card.instances or model.card.gap > 0
+    return ("objects",) if trained_on_objects else ("classes",)
 
 
 def parse_region(
@@ -158,6 +190,34 @@ def parse_region(
     return Span(y0, y1), Span(x0, x1)
 
 
+def _choose_rules(
+    settings: Settings, save: Sequence[str], model: UNet, image: Image, level: int
+) -> Rules | None:
+    """Return what makes objects, in pixels; None where they are not saved."""
+    asked = [
+        name
+        for name in ("min_area", "max_area", "fill_holes", "split", "max_diameter")
+        if getattr(settings, name)
+    ]
+    if "objects" not in save:
+        if asked:
+            raise InputError(f"{asked[0]} is for objects: add them, --save objects")
+        return None
+    pixel = image.pixel_size(level)
+    least, most, longest = settings.min_area, settings.max_area, settings.max_diameter
+    return Rules(
+        gap=model.card.gap,
+        fill_holes=settings.fill_holes,
+        # Rounded, for 20 µm² are to be 80 pixels of 0.5 µm, not one more.
+        min_area=0 if least is None else ceil(round(parse_area("min_area", least, pixel), 6)),
+        max_area=None if most is None else floor(round(parse_area("max_area", most, pixel), 6)),
+        split=settings.split,
+        max_diameter=None
+        if longest is None
+        else ceil(round(parse_length("max_diameter", longest, pixel), 6)),
+    )
+
+
 def _within_memory(plan: Plan, model: UNet) -> Plan:
     """Take fewer blocks at once where that makes the plan fit.
 
@@ -179,7 +239,7 @@ def _within_memory(plan: Plan, model: UNet) -> Plan:
 
 
 def _project(plan: Plan, model: UNet) -> Plan:
-    plane, outputs = plan.planes[0], plan.destination.outputs
+    plane, outputs = plan.planes[0], plan.outputs
     embedded = plan.scheduler in EMBEDDED
     projected = project_memory(
         model,
@@ -190,6 +250,9 @@ def _project(plan: Plan, model: UNet) -> Plan:
         result_bytes=sum(o.channels * np.dtype(o.dtype).itemsize for o in outputs),
         workers=plan.workers if embedded else 1,
         whole_plane=plan.overlap == "map_overlap",
+        averaged=plan.augment != "none",
+        rules=plan.rules,
+        pixels=plan.pixels,
     )
     return replace(plan, memory=replace(plan.memory, projected=projected))
 

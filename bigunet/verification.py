@@ -1,20 +1,24 @@
 """A user's own proof that seams are invisible.
 
 Windows across the seams of blocks are computed again, each in one piece, and
-compared with what is stored and with the scores that tiles give.
+compared with what is stored and with the scores that tiles give. Of objects their
+classes are compared, wherever none of their rules can have changed them, and pixels of
+one class that touch have to have one id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bigunet.errors import InputError
 from bigunet.geometry import Block, Span, Tiling, legal_output, mirror_span, pooling_grid
+from bigunet.images.classification import read_classification
 from bigunet.images.intensity import Limits
 from bigunet.images.open import (
     Image,
@@ -43,13 +47,14 @@ class Verification:
     pixels: int
     """Compared in all windows."""
     differing: int
-    """Pixels whose stored class is another, ties apart."""
+    """Pixels whose stored class is another, or whose object ends at a neighbour of its class, ties
+    apart."""
     ties: int
     """Pixels whose two best scores are nearer than the tolerance, and whose class differs."""
     score_difference: float
     """Largest difference between scores of tiles and of one piece."""
     tolerance: float
-    """What float32 allows: 1e-5 · max(1, largest |score|)."""
+    """What float32 allows: 1e-5 · max(1, largest |score|); twice that for an average."""
 
     @property
     def ok(self) -> bool:
@@ -126,8 +131,12 @@ def verify_image(
     label_planes = image_planes(label_image, 0, (0,))
     tiling = _tiling(record, network, planes[0])
     predictor = Predictor.of(
-        network, device=device, precision=record["precision"] if precision == "auto" else precision
+        network,
+        device=device,
+        precision=record["precision"] if precision == "auto" else precision,
+        augment=record.get("augment", "none"),
     )
+    objects = _objects(label_image, record)
     limits = record["intensity"]["limits"]
     limits = limits and tuple((lo, hi) for lo, hi in limits)
     rng = np.random.default_rng(seed)
@@ -135,8 +144,59 @@ def verify_image(
     for window in _windows(tiling, _region(record, tiling), windows, rng):
         at = int(rng.integers(len(planes)))
         stored = label_planes[at].read(window.y.slice, window.x.slice)[0]
-        found.append(_compare(window, planes[at], stored, tiling, predictor, limits))
+        found.append(_compare(window, planes[at], stored, objects, tiling, predictor, limits))
     return _pooled(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Objects:
+    """What a label of objects says of itself."""
+
+    classes: npt.NDArray[np.integer[Any]]
+    """(N + 1,), of each id."""
+    fills: bool
+    """Whether background may have become part of an object."""
+    removes: bool
+    """Whether objects may have become background."""
+    splits: bool
+    """Whether pixels of one class that touch may be parts of two objects."""
+
+    def wrong(self, ids: np.ndarray, scores: np.ndarray) -> npt.NDArray[np.bool_]:
+        """Tell of each pixel (y, x) whether it cannot be what scores (K, y, x) give."""
+        network = scores.argmax(0)
+        unknown = ids >= self.classes.size
+        stored = self.classes[np.where(unknown, 0, ids)]
+        same = ~unknown & (stored == network)
+        wrong: npt.NDArray[np.bool_] = ~same
+        if self.fills:
+            wrong &= unknown | (network > 0) | (ids == 0)
+        if self.removes:
+            wrong &= unknown | (ids > 0)
+        return wrong if self.splits else wrong | _torn(ids, np.where(same, network, 0))
+
+
+def _torn(ids: np.ndarray, classes: np.ndarray) -> npt.NDArray[np.bool_]:
+    """Find pixels that touch one of their class with another id."""
+    torn = np.zeros(ids.shape, dtype=bool)
+    for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        torn[a] |= (classes[a] > 0) & (classes[a] == classes[b]) & (ids[a] != ids[b])
+    return torn
+
+
+def _objects(labels: Image, record: Mapping[str, Any]) -> _Objects | None:
+    """Return what is known of objects; None where a label holds classes."""
+    made = record.get("objects")
+    if made is None:
+        return None
+    classes = read_classification(labels).numbers
+    if classes is None:
+        raise InputError(f"{labels.path} has lost the classes of its objects; segment again")
+    return _Objects(
+        classes=classes,
+        fills=made["gap"] > 0 or made["fill_holes"],
+        removes=made["min_area"] > 0 or made["max_area"] is not None,
+        splits=made["split"] is not None,
+    )
 
 
 def _record(labels: Image) -> Mapping[str, Any]:
@@ -196,15 +256,16 @@ def _compare(
     window: Block,
     plane: Plane,
     stored: np.ndarray,
+    objects: _Objects | None,
     tiling: Tiling,
     predictor: Predictor,
     limits: Limits | None,
 ) -> Verification:
-    """Compare one window: stored classes and tiled scores with one forward pass."""
+    """Compare one window: stored classes and tiled scores with those of one piece."""
     tiled = _in_tiles(window, plane, tiling, predictor, limits)
     whole = _in_one_piece(window, plane, tiling, predictor, limits)
-    tolerance = _TOLERANCE * max(1.0, float(np.abs(whole).max()))
-    differs = stored != whole.argmax(0)
+    tolerance = _allowed(window, plane, whole, tiling, predictor, limits)
+    differs = stored != whole.argmax(0) if objects is None else objects.wrong(stored, whole)
     ranked = np.sort(whole, axis=0)
     tie = ranked[-1] - ranked[-2] <= 2 * tolerance if len(ranked) > 1 else np.zeros_like(differs)
     return Verification(
@@ -215,6 +276,23 @@ def _compare(
         score_difference=float(np.abs(tiled - whole).max()),
         tolerance=tolerance,
     )
+
+
+def _allowed(
+    window: Block,
+    plane: Plane,
+    whole: np.ndarray,
+    tiling: Tiling,
+    predictor: Predictor,
+    limits: Limits | None,
+) -> float:
+    """Return how far scores may differ, which goes with the logits that they were made of."""
+    factor = 1.0
+    if predictor.augment != "none":
+        # A log-probability is a logit less a mean of logits: what each may be off adds up.
+        factor, plain = 2.0, replace(predictor, augment="none")
+        whole = _in_one_piece(window, plane, tiling, plain, limits)
+    return factor * _TOLERANCE * max(1.0, float(np.abs(whole).max()))
 
 
 def _in_tiles(
@@ -237,7 +315,7 @@ def _in_tiles(
 def _in_one_piece(
     window: Block, plane: Plane, tiling: Tiling, predictor: Predictor, limits: Limits | None
 ) -> np.ndarray:
-    """Return the same scores from one forward pass that starts at the window."""
+    """Return the same scores from one input that starts at the window."""
     grid = pooling_grid(tiling.depth)
     starts = window.y.start // grid * grid, window.x.start // grid * grid
     reads = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from dask.delayed import Delayed
 
+from bigunet.assembly import stage_classes
 from bigunet.cluster import Executor, task
 from bigunet.errors import RunError
 from bigunet.geometry import Block, Tiling
@@ -17,38 +18,53 @@ from bigunet.images.open import Plane
 from bigunet.images.output import Output, write_window
 from bigunet.images.pyramid import pyramid_tasks, reduce_window
 from bigunet.inference import overlapped, predict_block
+from bigunet.instances.block import BlockRecord
 from bigunet.models.runtime import Predictor
 from bigunet.models.unet import UNet
-from bigunet.plan import Plan
+from bigunet.plan import Plan, block_text
+from bigunet.staging import Staging
 
-__all__ = ["block_tasks", "first_unreadable", "level_tasks", "plan_predictor"]
+__all__ = ["BlockDone", "block_tasks", "first_unreadable", "level_tasks", "plan_predictor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockDone:
+    """What is known of a block once it is predicted and written."""
+
+    number: int
+    """Its place among all blocks of all planes."""
+    pixels: int
+    record: BlockRecord | None
+    """Of its objects, where they are labelled at once."""
 
 
 def block_tasks(plan: Plan, network: UNet, executor: Executor) -> Iterator[Delayed]:
-    """Yield the tasks of all blocks; each gives its pixels."""
+    """Yield the tasks of all blocks; each gives a `BlockDone`."""
     work = _BlockWork(
         tiling=plan.tiling,
         predictor=plan_predictor(plan, network),
         limits=plan.limits,
-        outputs=plan.destination.outputs,
+        kinds=plan.kinds,
+        outputs=plan.outputs,
+        staging=plan.staging,
     )
     shared = executor.share(work)
     if plan.overlap == "direct":
-        for plane, block in plan.work():
-            yield task(_work, shared, plane, block, where=_block_text(plane, block))
+        for number, (at, plane, block) in enumerate(plan.work()):
+            yield task(_work, shared, number, at, plane, block, where=block_text(plane, block))
         return
-    for plane, pairs in groupby(plan.work(), key=lambda pair: pair[0]):
+    for (_, plane), blocks in groupby(enumerate(plan.work()), key=lambda one: one[1][:2]):
         lazy = overlapped(
             plane.lazy(),
             tiling=plan.tiling,
             predictor=work.predictor,
             limits=plan.limits,
-            kinds=tuple(output.kind for output in work.outputs),
+            kinds=plan.kinds,
         )
         layers = lazy.to_delayed()[0]
-        for _, block in pairs:
-            where = _block_text(plane, block)
-            yield task(_write, shared, layers[block.index], plane, block, where=where)
+        for number, (at, _, block) in blocks:
+            where, found = block_text(plane, block), layers[block.index]
+            yield task(_write, shared, found, number, at, plane, block, where=where)
 
 
 def level_tasks(output: Output, level: int) -> Iterator[Delayed]:
@@ -60,18 +76,24 @@ def level_tasks(output: Output, level: int) -> Iterator[Delayed]:
 
 def first_unreadable(plan: Plan) -> str:
     """Say which block met a chunk that cannot be read: tasks of map_overlap know chunks only."""
-    for plane, block in plan.work():
+    for _, plane, block in plan.work():
         y, x = plan.tiling.source(block)
         try:
             plane.read(y.slice, x.slice)
         except RunError:
-            return f" ({_block_text(plane, block)})"
+            return f" ({block_text(plane, block)})"
     return ""
 
 
 def plan_predictor(plan: Plan, network: UNet) -> Predictor:
     """Make a network ready as the plan says."""
-    return Predictor.of(network, device=plan.device, precision=plan.precision, threads=plan.threads)
+    return Predictor.of(
+        network,
+        device=plan.device,
+        precision=plan.precision,
+        threads=plan.threads,
+        augment=plan.augment,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +103,13 @@ class _BlockWork:
     tiling: Tiling
     predictor: Predictor
     limits: Limits | None
+    kinds: tuple[str, ...]
+    """What the network has to give."""
     outputs: tuple[Output, ...]
+    staging: Staging | None
 
-    def __call__(self, plane: Plane, block: Block) -> int:
-        """Read, predict and write one block; returns its pixels."""
+    def __call__(self, number: int, at: int, plane: Plane, block: Block) -> BlockDone:
+        """Read, predict and write one block."""
         y, x = self.tiling.source(block)
         results = predict_block(
             plane.read(y.slice, x.slice),
@@ -93,37 +118,44 @@ class _BlockWork:
             tiling=self.tiling,
             predictor=self.predictor,
             limits=self.limits,
-            kinds=tuple(output.kind for output in self.outputs),
+            kinds=self.kinds,
         )
-        for output in self.outputs:
-            data = results[output.kind]
-            write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
-        return block.pixels
+        return self._finish(results, number, at, plane, block)
 
-    def write_layers(self, layers: np.ndarray, plane: Plane, block: Block) -> int:
+    def write_layers(
+        self, layers: np.ndarray, number: int, at: int, plane: Plane, block: Block
+    ) -> BlockDone:
         """Write what map_overlap gave for a whole block, cut to what is asked for."""
         whole = self.tiling.block_at(block.index)
         rows, columns = block.y.shift(-whole.y.start), block.x.shift(-whole.x.start)
-        first = 0
+        inside = layers[:, rows.slice, columns.slice]
+        # One layer of classes comes first, where they are asked for.
+        after = 1 if "classes" in self.kinds else 0
+        results = {"classes": inside[0], "probabilities": inside[after:]}
+        return self._finish(results, number, at, plane, block)
+
+    def _finish(
+        self, results: Mapping[str, np.ndarray], number: int, at: int, plane: Plane, block: Block
+    ) -> BlockDone:
+        """Write what is final of a block, and stage its objects."""
+        record = None
         for output in self.outputs:
-            count = output.channels
-            data = layers[first : first + count, rows.slice, columns.slice]
-            data = data[0] if output.kind == "classes" else data
-            write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
-            first += count
-        return block.pixels
+            if output.kind != "objects":
+                data = results[output.kind]
+                write_window(output, 0, plane.index, block.y.slice, block.x.slice, data)
+        if self.staging is not None:
+            record = stage_classes(self.staging, at, block, results["classes"])
+        return BlockDone(number=number, pixels=block.pixels, record=record)
 
 
-def _work(shared: _BlockWork, plane: Plane, block: Block) -> int:
-    return shared(plane, block)
+def _work(shared: _BlockWork, number: int, at: int, plane: Plane, block: Block) -> BlockDone:
+    return shared(number, at, plane, block)
 
 
-def _write(shared: _BlockWork, layers: np.ndarray, plane: Plane, block: Block) -> int:
-    return shared.write_layers(layers, plane, block)
-
-
-def _block_text(plane: Plane, block: Block) -> str:
-    return f"block {_window_text(plane.index, block.y.slice, block.x.slice)}"
+def _write(
+    shared: _BlockWork, layers: np.ndarray, number: int, at: int, plane: Plane, block: Block
+) -> BlockDone:
+    return shared.write_layers(layers, number, at, plane, block)
 
 
 def _window_text(index: Sequence[int], y: slice, x: slice) -> str:

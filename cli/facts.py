@@ -117,9 +117,19 @@ class ModelFacts:
             f"network     U-Net, {', '.join(f'{k} {v}' for k, v in self.architecture.items())}",
             f"parameters  {self.parameters:,}",
             f"margin      {self.margin} pixels",
-            *_block("card", _pairs(self.card)),
+            *_block("card", _pairs(self._settings())),
+            *_block("about", _pairs(self.card["about"])),
+            *_block("scores", _pairs(self.card["scores"])),
         ]
         return [self.path, *_indented(facts)]
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the entries of the card that decide something, in words."""
+        card = {key: value for key, value in self.card.items() if key not in ("about", "scores")}
+        if card["diameters"] is not None:
+            low, high = card["diameters"]
+            card["diameters"] = f"{low:.1f} to {high:.1f} pixels"
+        return card
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as plain values."""
@@ -215,6 +225,8 @@ def _by(sizes: Sequence[int] | None) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ __all__ = ["info"]
 @json_option(MAIN)
 @verbose_option(MAIN)
 def info(target: str, *, as_json: bool, verbose: bool) -> None:
-    """Describe an OME-Zarr image with its labels, or a model file."""
+    """Describe an OME-Zarr image with its labels, or a model: a file, or a name that ships."""
     from .facts import describe
 
     echo(describe(target), as_json=as_json)

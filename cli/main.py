@@ -14,7 +14,17 @@ from .command import usage_in_one_line
 __all__ = ["main"]
 
 # In the order of a user's day. The module of a command has the command's name.
-COMMANDS = ("segment", "info", "preview", "verify", "train", "evaluate", "sample")
+COMMANDS = (
+    "segment",
+    "info",
+    "preview",
+    "verify",
+    "measure",
+    "export",
+    "train",
+    "evaluate",
+    "sample",
+)
 
 
 class LazyGroup(click.Group):

@@ -13,6 +13,7 @@ from .command import F, option
 __all__ = [
     "INPUT",
     "MAIN",
+    "OBJECTS",
     "OUTPUT",
     "RUNNING",
     "channels_option",
@@ -30,15 +31,16 @@ __all__ = [
     "precision_option",
     "quiet_option",
     "region_option",
+    "scheduler_option",
     "verbose_option",
     "workers_option",
 ]
 
-MAIN, INPUT, OUTPUT, RUNNING = "Most used", "Input", "Output", "Running"
+MAIN, INPUT, OUTPUT, OBJECTS, RUNNING = "Most used", "Input", "Output", "Objects", "Running"
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-OUTPUTS = ("classes", "probabilities")
+OUTPUTS = ("objects", "classes", "probabilities")
 
 
 def parse_intensity(text: str) -> tuple[float, float]:
@@ -153,6 +155,14 @@ workers_option = option(
     type=click.IntRange(min=1),
     metavar="N",
     help="Blocks worked on at once.  [default: chosen]",
+)
+scheduler_option = option(
+    RUNNING,
+    "--scheduler",
+    default="threads",
+    show_default=True,
+    metavar="WHERE",
+    help="threads, sync, processes, or the address or scheduler file of a Dask cluster.",
 )
 labels_option = option(
     MAIN, "--labels", metavar="NAME", required=True, help="Name of a label of the image."

@@ -10,6 +10,7 @@ from .command import Command, option
 from .options import (
     INPUT,
     MAIN,
+    OBJECTS,
     OUTPUT,
     RUNNING,
     channels_option,
@@ -30,6 +31,8 @@ from .report import Reporter, Result, for_each_image
 
 __all__ = ["segment"]
 
+AUGMENTS = ("none", "d4")
+SPLITS = ("distance",)
 OVERLAPS = ("auto", "map_overlap", "direct")
 
 
@@ -80,13 +83,40 @@ OVERLAPS = ("auto", "map_overlap", "direct")
     OUTPUT,
     "--save",
     type=parse_outputs,
-    default="classes",
-    show_default=True,
     metavar="LIST",
-    help="What to write: classes, probabilities (needs --output), or both with a comma.",
+    help="What to write, with commas: objects, classes, probabilities (these need --output).  "
+    "[default: objects of a model that was trained on objects, else classes]",
 )
 @json_option(OUTPUT)
+@option(
+    OBJECTS,
+    "--min-area",
+    metavar="SIZE",
+    help="Remove smaller objects: pixels of the level used, such as 20, or 20um2.",
+)
+@option(OBJECTS, "--max-area", metavar="SIZE", help="Remove larger objects.")
+@option(OBJECTS, "--fill-holes", is_flag=True, help="Fill background that one object encloses.")
+@option(
+    OBJECTS,
+    "--split",
+    type=click.Choice(SPLITS),
+    help="Split objects that grew together, by their distance map; needs --max-diameter.",
+)
+@option(
+    OBJECTS,
+    "--max-diameter",
+    metavar="SIZE",
+    help="Longest side of what is split: pixels, such as 40, or 20um.",
+)
 @precision_option
+@option(
+    RUNNING,
+    "--augment",
+    type=click.Choice(AUGMENTS),
+    default="none",
+    show_default=True,
+    help="d4: mean over the 8 flips and turns of each tile; 8 times the work.",
+)
 @option(
     RUNNING,
     "--block",

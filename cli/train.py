@@ -63,7 +63,7 @@ def parse_names(text: str) -> tuple[str, ...]:
 )
 @option(MAIN, "--init", metavar="MODEL", help="Begin with this model instead of at random.")
 @option(MAIN, "--resume", is_flag=True, help="Go on where the same command stopped.")
-@option(MAIN, "--overwrite", is_flag=True, help="Replace an existing model.")
+@option(MAIN, "--overwrite", is_flag=True, help="Replace an existing model and its log.")
 @option(INPUT, "--mask-suffix", metavar="TEXT", help="What masks' names have behind images'.")
 @option(INPUT, "--classes", type=parse_names, metavar="NAMES", help="Names, background first.")
 @option(INPUT, "--ignore", type=int, metavar="VALUE", help="Value of pixels nobody judged.")
@@ -93,6 +93,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     metavar="N",
     help="Poolings; the paper's network has 4.",
 )
+@option(OUTPUT, "--tensorboard", metavar="FOLDER", help="Also log for TensorBoard, into FOLDER.")
 @option(
     RUNNING,
     "--recipe",
@@ -118,6 +119,15 @@ def parse_names(text: str) -> tuple[str, ...]:
     show_default=True,
     metavar="PX",
     help="Side of a tile's output; the paper's is 388.",
+)
+@option(
+    RUNNING,
+    "--scale",
+    type=click.FloatRange(min=1),
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="Make objects up to so many times larger or smaller; the paper has none.",
 )
 @option(
     RUNNING,
@@ -153,10 +163,14 @@ def train(data: tuple[str, ...], *, output: str, verbose: bool, quiet: bool, **g
     Writes MODEL.pt, the best network so far, and beside it a log (.csv), a picture of
     images that were held back (.png) and what --resume needs (.state.pt).
     """
+    from bigunet.training.augment import Augmentation
     from bigunet.training.fit import train as run
     from bigunet.training.settings import Training
 
-    settings = Training(**{name: given.pop(name) for name in SETTINGS})
+    settings = Training(
+        augmentation=Augmentation(scale=given.pop("scale")),
+        **{name: given.pop(name) for name in SETTINGS},
+    )
     trained = run(
         data[0] if len(data) == 1 else data,
         output,

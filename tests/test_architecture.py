@@ -19,18 +19,27 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. A module may import its own room and the rooms before it.
 ROOMS = (
     "errors",
+    "files",
     "geometry",
     "images",
     "instances",
     "metrics",
     "models",
     "inference",
+    "detection",
     "training",
     "memory",
     "cluster",
+    "walk",
+    "measurement",
+    "exports",
+    "stages",
     "cutting",
+    "sizes",
+    "staging",
     "plan",
     "planning",
+    "assembly",
     "work",
     "verification",
     "pipeline",
@@ -43,7 +52,7 @@ ONLY_IN = {
     "distributed": {"cluster", "pipeline"},
     "click": {"cli"},
 }
-LAZY_ONLY = {"ome_zarr", "rich"}
+LAZY_ONLY = {"ome_zarr", "pyarrow", "rich", "skimage"}
 GEOMETRY_REFUSES = {"numpy", "dask", "torch", "scipy", "zarr", "distributed"}
 
 

@@ -23,6 +23,7 @@ from strategies import random_image, random_model
 
 from bigunet import save_model
 from bigunet.models.unet import UNet
+from bigunet.staging import Staging
 
 resource = pytest.importorskip("resource", reason="signals and limits differ on Windows")
 
@@ -247,3 +248,74 @@ def test_the_old_label_stays_until_the_new_one_is_there(
     assert {name: after[name] for name in before} == before
     assert run(*line).exit_code == 0
     assert files(slide / "labels") == undisturbed["new"]
+
+
+# Objects: blocks are staged, merged, and written once more
+
+
+OBJECTS = ("--save", "objects,classes", "--fill-holes")
+
+
+@pytest.fixture(scope="module")
+def undisturbed_objects(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the files of both labels after a run that nothing disturbed."""
+    path = tmp_path_factory.mktemp("objects") / "slide.zarr"
+    shutil.copytree(source / "slide.zarr", path)
+    began = time.monotonic()
+    done = run(*line_of(path, source / "new.pt", *OBJECTS))
+    assert done.exit_code == 0, done.stderr
+    return {"files": files(path / "labels"), "seconds": time.monotonic() - began}
+
+
+def listed_of_run(slide: Path) -> list[bool]:
+    return [is_listed(slide, name) for name in ("nuclei", "nuclei-classes")]
+
+
+def test_ctrl_c_while_ids_are_written(
+    source: Path, slide: Path, undisturbed_objects: dict[str, Any]
+) -> None:
+    line = line_of(slide, source / "new.pt", *OBJECTS)
+    process = started(line)
+    wait_for(lambda: chunks_in(slide / "labels" / "nuclei") > 0, process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, talk = process.communicate(timeout=60)
+    assert process.returncode == 130 and not out, talk
+    assert "Traceback" not in talk
+    assert listed_of_run(slide) == [False, False]
+    assert run(*line).exit_code == 0
+    assert files(slide / "labels") == undisturbed_objects["files"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_while_objects_are_made(
+    source: Path, slide: Path, undisturbed_objects: dict[str, Any], seed: int
+) -> None:
+    line = line_of(slide, source / "new.pt", *OBJECTS)
+    process = started(line)
+    wait_for((slide / "labels" / ".bigunet-nuclei").exists, process)
+    time.sleep(random.Random(seed).random() * undisturbed_objects["seconds"])
+    process.kill()
+    process.communicate()
+    complete = listed_of_run(slide)
+    assert complete in ([False, False], [True, True])
+    again = run(*line)
+    assert again.exit_code == (2 if all(complete) else 0), again.stderr
+    assert files(slide / "labels") == undisturbed_objects["files"]
+
+
+def test_staged_blocks_that_vanish_are_named(
+    source: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ids = Staging.write_ids
+
+    def damaging(staging: Staging, *args: Any) -> None:
+        write_ids(staging, *args)
+        (slide / "labels" / ".bigunet-nuclei" / "labels-0-1-2.npz").write_bytes(b"half of it")
+
+    monkeypatch.setattr(Staging, "write_ids", damaging)
+    said = assert_failed(run(*line_of(slide, source / "new.pt", *OBJECTS)), slide)
+    for fact in ("9 of 64", "labels-0-1-2.npz", "rows 0:64", "not listed", "same command"):
+        assert fact in said
+    monkeypatch.undo()
+    assert run(*line_of(slide, source / "new.pt", *OBJECTS)).exit_code == 0
+    assert listed_of_run(slide) == [True, True]

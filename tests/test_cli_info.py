@@ -122,6 +122,34 @@ def test_info_of_a_model(tmp_path: Path) -> None:
     assert facts["card"]["class_names"] == ["background", "foreground"]
 
 
+def test_info_of_a_model_that_ships_is_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigunet.models import checkpoint
+
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path)
+    bigunet.save_model(
+        bigunet.UNet(in_channels=1, classes=2, width=2, depth=1),
+        tmp_path / "nuclei.pt",
+        instances=True,
+        diameters=(8.123, 40),
+        about={"data": "images of nuclei", "licence": "CC0", "note": "experimental"},
+        scores={"fluorescence": "AP@0.5 0.88", "grey": 0.5},
+    )
+    done = run("info", "nuclei")
+    assert done.exit_code == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    for line in (
+        *(str(tmp_path / "nuclei.pt"), "instances yes", "diameters 8.1 to 40.0 pixels"),
+        *("data images of nuclei", "licence CC0", "note experimental"),
+        *("fluorescence AP@0.5 0.88", "grey 0.5"),
+    ):
+        assert line in lines
+    card = json.loads(run("info", "nuclei", "--json").stdout)["card"]
+    assert card["scores"] == {"fluorescence": "AP@0.5 0.88", "grey": 0.5}
+    assert (card["about"]["licence"], card["diameters"]) == ("CC0", [8.123, 40.0])
+
+
 def test_preview_draws_a_picture(slide: Path, tmp_path: Path) -> None:
     from PIL import Image
 

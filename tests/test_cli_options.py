@@ -30,7 +30,9 @@ SEGMENT_OPTIONS = {
     "Most used": "--model --channels --output --overwrite --device --memory-limit --dry-run --help",
     "Input": "--level --pixel-size --intensity --region",
     "Output": "--name --save --json",
-    "Running": "--precision --block --tile --scheduler --workers --overlap --verbose --quiet",
+    "Objects": "--min-area --max-area --fill-holes --split --max-diameter",
+    "Running": "--precision --augment --block --tile --scheduler --workers --overlap --verbose "
+    "--quiet",
 }
 
 
@@ -82,7 +84,7 @@ def test_defaults_are_the_librarys(calls: list[dict[str, Any]]) -> None:
         "model": "m.pt",
         "name": None,
         "output": None,
-        "save": ("classes",),
+        "save": None,
         "overwrite": False,
         "channels": None,
         "level": None,
@@ -91,12 +93,18 @@ def test_defaults_are_the_librarys(calls: list[dict[str, Any]]) -> None:
         "region": None,
         "device": "auto",
         "precision": "auto",
+        "augment": "none",
         "block": None,
         "tile": None,
         "scheduler": "threads",
         "workers": None,
         "memory_limit": None,
         "overlap": "auto",
+        "min_area": None,
+        "max_area": None,
+        "fill_holes": False,
+        "split": None,
+        "max_diameter": None,
     }
 
 
@@ -104,8 +112,9 @@ def test_every_option_arrives(calls: list[dict[str, Any]]) -> None:
     line = (
         "segment a.zarr --model m.pt --name n --output o.zarr --save probabilities,classes "
         "--overwrite --channels 0,DAPI --level 1 --pixel-size 0.5 --intensity -5,10 "
-        "--intensity 0,4e3 --region 0:16,32:64 --device cpu --precision float32 --block 512 "
-        "--tile 256 --scheduler sync --workers 2 --memory-limit 8GB --overlap direct"
+        "--intensity 0,4e3 --region 0:16,32:64 --device cpu --precision float32 --augment d4 --block 512 "
+        "--tile 256 --scheduler sync --workers 2 --memory-limit 8GB --overlap direct "
+        "--min-area 20um2 --max-area 900 --fill-holes --split distance --max-diameter 40"
     )
     done = run(*line.split())
     assert done.exit_code == 0, done.output
@@ -122,12 +131,18 @@ def test_every_option_arrives(calls: list[dict[str, Any]]) -> None:
         "region": ((0, 16), (32, 64)),
         "device": "cpu",
         "precision": "float32",
+        "augment": "d4",
         "block": 512,
         "tile": 256,
         "scheduler": "sync",
         "workers": 2,
         "memory_limit": 8_000_000_000,
         "overlap": "direct",
+        "min_area": "20um2",
+        "max_area": "900",
+        "fill_holes": True,
+        "split": "distance",
+        "max_diameter": "40",
     }
     assert {key: call[key] for key in wanted} == wanted
 
@@ -160,6 +175,8 @@ def test_dry_run_asks_for_a_timed_plan(calls: list[dict[str, Any]]) -> None:
         ("--channels", "-1"),
         ("--channels", "0,,1"),
         ("--save", "objects,"),
+        ("--save", "outlines"),
+        ("--split", "shape"),
         ("--block", "0"),
         ("--block", "-512"),
         ("--tile", "-1"),
@@ -169,6 +186,7 @@ def test_dry_run_asks_for_a_timed_plan(calls: list[dict[str, Any]]) -> None:
         ("--memory-limit", "0"),
         ("--device", "tpu"),
         ("--precision", "float8"),
+        ("--augment", "d8"),
         ("--overlap", "none"),
     ],
 )

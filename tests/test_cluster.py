@@ -11,7 +11,14 @@ import pytest
 from dask.delayed import Delayed, delayed
 
 from bigunet import cluster
-from bigunet.cluster import Failure, available_cores, available_memory, open_executor, task
+from bigunet.cluster import (
+    Failure,
+    available_cores,
+    available_memory,
+    failures_text,
+    open_executor,
+    task,
+)
 from bigunet.errors import InputError, RunError
 
 
@@ -103,3 +110,14 @@ def test_what_is_no_scheduler_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_there_are_cores_and_memory() -> None:
     assert available_cores() >= 1
     assert available_memory() > 100_000_000
+
+
+def test_causes_that_differ_in_numbers_only_are_said_once() -> None:
+    failures = [
+        Failure(where=f"block {n}", cause=f"cannot write rows {n}:{n + 9}: no space left")
+        for n in (3, 2, 7)
+    ]
+    said = failures_text([*failures, Failure(where="block 4", cause="cannot read")])
+    assert said == (
+        "cannot write rows 2:11: no space left (block 2 and 2 more); cannot read (block 4)"
+    )

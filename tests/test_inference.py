@@ -19,8 +19,11 @@ from strategies import (
     assert_same_classes,
     assert_same_scores,
     chunkings,
+    log_mean_softmax,
     random_image,
     random_model,
+    tolerance,
+    whole_image_passes,
     whole_image_scores,
 )
 
@@ -79,6 +82,54 @@ def test_scores_and_classes_are_those_of_the_whole_image(case: dict[str, Any]) -
     assert_same_classes(classes.compute(), expected)
 
 
+@settings(max_examples=20)
+@given(cases())
+def test_averaged_scores_and_classes_are_those_of_the_whole_image(case: dict[str, Any]) -> None:
+    image = random_image((case["channels"], *case["shape"]), case["dtype"], case["seed"])
+    model = random_model(case["depth"], case["channels"], classes=3)
+    passes = whole_image_passes(image, model)
+    # A log-probability is a score less a mean of scores: what each may be off adds up.
+    expected, allowed = log_mean_softmax(passes), 2 * tolerance(passes)
+    lazy = da.from_array(image, chunks=((case["channels"],), *case["chunks"]))
+    options = {"block": case["block"], "tile": case["tile"], "augment": "d4"}
+    scores = predict(lazy, model, **options)
+    assert scores.shape == expected.shape and scores.dtype == np.float32
+    assert_same_scores(scores.compute(), expected, allowed)
+    assert_same_classes(segment(lazy, model, **options).compute(), expected, allowed)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_averaged_scores_turn_with_the_image(depth: int) -> None:
+    """A legal size is mirrored alike on all sides, so that a turn moves no pooling grid."""
+    image, model = random_image((1, 68, 100), np.float32), random_model(depth, classes=3)
+    options: dict[str, Any] = {"tile": 32, "block": 64, "augment": "d4"}
+    one = predict(image, model, **options).compute()
+    turned = predict(np.rot90(image, axes=(1, 2)), model, **options).compute()
+    allowed = 2 * tolerance(whole_image_scores(image, model))
+    assert_same_scores(np.rot90(turned, -1, axes=(1, 2)), one, allowed)
+    plain = predict(image, model, tile=32, block=64).compute()
+    other = predict(np.rot90(image, axes=(1, 2)), model, tile=32, block=64).compute()
+    assert np.abs(np.rot90(other, -1, axes=(1, 2)) - plain).max() > 100 * allowed
+
+
+def test_probabilities_of_an_average_are_the_mean_of_eight() -> None:
+    image, model = random_image((1, 60, 70), np.float32), random_model(2, classes=3)
+    predictor = Predictor.of(model, device="cpu", augment="d4")
+    tiling = Tiling(shape=(60, 70), depth=2, tile=(32, 32), block=(64, 96))
+    (block,) = tiling.blocks()
+    done = predict_block(
+        image,
+        (0, 0),
+        block,
+        tiling=tiling,
+        predictor=predictor,
+        limits=None,
+        kinds=("probabilities",),
+    )
+    mean = np.exp(log_mean_softmax(whole_image_passes(image, model)))
+    np.testing.assert_allclose(done["probabilities"], 255 * mean, atol=0.501)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 5), (90, 411), (388, 388)])
 @pytest.mark.parametrize("depth", [1, 4])
 def test_awkward_shapes(shape: tuple[int, int], depth: int) -> None:
@@ -107,13 +158,32 @@ def test_a_pass_in_torchs_default_memory_format_agrees_too(depth: int, dtype: An
 def test_bits_depend_on_nothing_but_the_tile(
     case: dict[str, Any], block: int, chunks: tuple[int, ...], scheduler: str
 ) -> None:
-    image = random_image((330, 330), case["dtype"], case["seed"])
+    check_bits(330, case, block, chunks, scheduler, augment="none")
+
+
+@settings(max_examples=5)
+@given(cases(), st.integers(1, 200), chunkings(110), st.sampled_from(["sync", "threads"]))
+def test_bits_of_an_average_depend_on_nothing_but_the_tile(
+    case: dict[str, Any], block: int, chunks: tuple[int, ...], scheduler: str
+) -> None:
+    check_bits(110, case, block, chunks, scheduler, augment="d4")
+
+
+def check_bits(
+    size: int,
+    case: dict[str, Any],
+    block: int,
+    chunks: tuple[int, ...],
+    scheduler: str,
+    augment: str,
+) -> None:
+    image = random_image((size, size), case["dtype"], case["seed"])
     model = random_model(case["depth"])
     grid = 2 ** case["depth"]
     tile = 48
-    one = predict(image, model, tile=tile, block=tile).compute(scheduler="sync")
+    one = predict(image, model, tile=tile, block=tile, augment=augment).compute(scheduler="sync")
     lazy = da.from_array(image, chunks=(chunks, tuple(reversed(chunks))))
-    other = predict(lazy, model, tile=tile, block=max(block, tile, grid))
+    other = predict(lazy, model, tile=tile, block=max(block, tile, grid), augment=augment)
     np.testing.assert_array_equal(one, other.compute(scheduler=scheduler, num_workers=3))
 
 
@@ -198,6 +268,7 @@ def test_the_graph_is_named_by_what_it_computes() -> None:
     assert predict(image, model).name == predict(image, random_model(2)).name
     assert predict(image, model).name != predict(image, other).name
     assert predict(image, model).name != predict(image, model, tile=16, block=48).name
+    assert predict(image, model).name != predict(image, model, augment="d4").name
 
 
 def test_a_predictor_travels() -> None:
@@ -238,6 +309,7 @@ def test_changed_sizes_are_said() -> None:
         (np.zeros((5, 5)), {"tile": -3}, "tile is -3"),
         (np.zeros((5, 5)), {"device": "tpu"}, "device 'tpu' is unknown"),
         (np.zeros((5, 5)), {"precision": "int8"}, "precision 'int8' is unknown"),
+        (np.zeros((5, 5)), {"augment": "D8"}, "augment 'D8' is unknown; choose none or d4"),
         (np.zeros((5, 5)), {"intensity": [(3, 3)]}, "3,3 are no interval"),
         (np.zeros((5, 5)), {"intensity": [(0, 1), (0, 1)]}, "2 intensity limits for 1"),
     ],

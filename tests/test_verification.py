@@ -51,6 +51,25 @@ def test_planes_and_regions_are_followed(tmp_path: Path) -> None:
     assert result.ok and result.pixels == 12 * (90 - 37) * (101 - 5)
 
 
+def test_an_average_is_confirmed_and_one_pass_is_told_from_it(tmp_path: Path) -> None:
+    slide, model = make_slide(tmp_path, (150, 170)), random_model(2, classes=3)
+    segment_image(slide, model, augment="d4", **QUICK)
+    segment_image(slide, model, name="plain", **QUICK)
+    assert verify_image(slide, "unet", model, windows=2).ok
+    averaged = zarr.open_array(slide / "labels" / "unet" / "0", mode="r+")
+    averaged[:] = zarr.open_array(slide / "labels" / "plain" / "0", mode="r")[:]
+    assert not verify_image(slide, "unet", model, windows=2).ok
+
+
+def test_what_an_average_may_be_off_goes_with_its_logits(tmp_path: Path) -> None:
+    """Scores of raw 16-bit values are large, their log-probabilities need not be."""
+    slide = write_slide(tmp_path / "slide.zarr", random_image((150, 170), np.uint16), "yx")
+    model = random_model(2, classes=3)
+    segment_image(slide, model, augment="d4", **QUICK)
+    result = verify_image(slide, "unet", model, windows=2)
+    assert result.ok and 1e-3 < result.score_difference < result.tolerance
+
+
 def test_one_wrong_pixel_is_found(tmp_path: Path) -> None:
     slide = make_slide(tmp_path, (200, 200))
     model = random_model(2)

@@ -52,6 +52,9 @@ def result_attributes(
     ome: Json = {"multiscales": [_multiscale(output, name)]}
     if output.kind == "probabilities":
         ome["omero"] = {"channels": _channels(names, colors)}
+    elif output.kind == "objects":
+        # No colours: viewers give each id its own, and nobody reads a million of them.
+        ome["image-label"] = {"version": "0.5"} | _source(source)
     else:
         ome["image-label"] = _image_label(names, colors, source)
     if output.zarr_format == 3:
@@ -124,8 +127,12 @@ def _image_label(
         "colors": [{"label-value": value, "rgba": color} for value, color in enumerate(rgba)],
         # The values must be those of the colours.
         "properties": [{"label-value": value, "class": name} for value, name in enumerate(names)],
-        **({"source": {"image": source}} if source else {}),
+        **_source(source),
     }
+
+
+def _source(source: str | None) -> Json:
+    return {"source": {"image": source}} if source else {}
 
 
 def _channels(names: Sequence[str], colors: Sequence[tuple[int, ...]]) -> list[Json]:

@@ -168,11 +168,16 @@ def recover(place: Place) -> bool:
     return True
 
 
-def publish(place: Place) -> None:
-    """Show a complete result to readers: list it, refresh consolidated metadata, clean up."""
-    list_label(place, listed=True)
-    _refresh(place)
-    _clean_up(place)
+def publish(*places: Place) -> None:
+    """Show complete results to readers: list them, refresh consolidated metadata, clean up.
+
+    Labels of the same image are listed in one step.
+    """
+    list_label(*places, listed=True)
+    for place in places:
+        _refresh(place)
+    for place in places:
+        _clean_up(place)
 
 
 def swap(place: Place) -> None:
@@ -195,13 +200,16 @@ def write_attributes(place: Place, folder: Path, attributes: Mapping[str, Any]) 
     _write_json(place, folder / ".zattrs", attributes)
 
 
-def list_label(place: Place, *, listed: bool) -> None:
-    """List a label, or take it off the list; the group is made when it is first needed."""
-    labels, name = place.listing, place.target.name
-    if labels is None or (name in listed_labels(labels)) == listed:
+def list_label(place: Place, *more: Place, listed: bool) -> None:
+    """List labels of one image, or take them off the list, in one step.
+
+    The group is made when it is first needed.
+    """
+    labels, new = place.listing, [one.target.name for one in (place, *more)]
+    if labels is None or all((name in listed_labels(labels)) == listed for name in new):
         return
-    others = [entry for entry in listed_labels(labels) if entry != name]
-    names = {"labels": [*others, name] if listed else others}
+    others = [entry for entry in listed_labels(labels) if entry not in new]
+    names = {"labels": [*others, *new] if listed else others}
     group = read_group(labels)
     attributes = dict(group.attributes) if group else {}
     if place.zarr_format == 3:

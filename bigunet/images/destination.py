@@ -1,8 +1,8 @@
 """A place for results, once it is decided on: made empty, filled by tasks, committed.
 
 `Destination.create` makes empty arrays, tasks fill them with `write_window` and
-`reduce_window`, and `Destination.commit` writes the metadata that make a result
-of them.
+`reduce_window`, and `commit_all` writes the metadata that make a result of them.
+Arrays of objects are made once the objects are counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.codecs import ZstdCodec
 
@@ -20,10 +22,15 @@ from bigunet.errors import OutputExistsError, RunError
 from bigunet.images import commit
 from bigunet.images.attributes import Color, result_attributes
 from bigunet.images.commit import Place
-from bigunet.images.output import Output
+from bigunet.images.output import Output, check_owned
 from bigunet.images.refusals import unwritable
 
-__all__ = ["Destination"]
+__all__ = ["OBJECT_CLASSES", "Destination", "commit_all", "create_levels"]
+
+OBJECT_CLASSES = "classes"
+"""Array in the group of objects: the class of each, index = id, 0 of background."""
+
+_CLASSES_CHUNK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +48,7 @@ class Destination:
     source: str
     """Path from the image of its own to the source image."""
     outputs: tuple[Output, ...]
-    """What the run writes: classes first."""
+    """What the run writes: objects, classes, probabilities, as far as they are saved."""
 
     @property
     def path(self) -> Path:
@@ -53,8 +60,16 @@ class Destination:
         """The group of the result while the run goes on."""
         return self.place.replacement if self.replaces else self.place.target
 
+    def with_ids(self, dtype: str) -> Destination:
+        """Return the same place with ids of a type, by numpy's name."""
+        outputs = tuple(
+            replace(output, dtype=dtype) if output.kind == "objects" else output
+            for output in self.outputs
+        )
+        return replace(self, outputs=outputs)
+
     def create(self) -> None:
-        """Sweep what a killed run left and make the empty arrays of all levels.
+        """Sweep what a killed run left and make the empty arrays, but those of objects.
 
         Raises
         ------
@@ -76,8 +91,8 @@ class Destination:
             for output in self.outputs[::-1]:
                 output.path.mkdir(parents=True, exist_ok=True)
                 commit.write_attributes(self.place, output.path, {})
-                for level in range(len(output.shapes)):
-                    _create_array(output, level)
+                if output.kind != "objects":
+                    create_levels(output)
         except OSError as error:
             raise RunError(f"cannot prepare {self.path}: {_reason(error)}") from error
 
@@ -87,31 +102,27 @@ class Destination:
         class_names: Sequence[str] | None = None,
         class_colors: Sequence[Color] | None = None,
     ) -> None:
-        """Make a result of what was written, by metadata, which readers see last.
+        """Make a result of what was written; see `commit_all`."""
+        commit_all((self,), provenance, class_names, class_colors)
 
-        Parameters
-        ----------
-        provenance : mapping
-            How it was made: version, model, settings, intensity limits.
-        class_names, class_colors : sequences, optional
-            One for each class; colours as ``RRGGBB`` or integers of 0 to 255.
-
-        Raises
-        ------
-        RunError
-            If this fails; the result is not listed then, and the next run replaces it.
-        """
+    def describe(
+        self,
+        provenance: Mapping[str, Any],
+        class_names: Sequence[str] | None,
+        class_colors: Sequence[Color] | None,
+        objects: Mapping[str, Any] | None,
+        object_classes: npt.NDArray[np.uint8] | None,
+    ) -> None:
+        """Write the metadata of all outputs; the root's come last and open the door."""
         if not self.place.mark(self.run).exists():
             raise RunError(f"{self.path} was taken over by another run; start again, one at a time")
-        try:
-            _sweep_partial(self.root)
-            for output in self.outputs:
-                self._describe(output, provenance, class_names, class_colors)
-            if self.replaces:
-                commit.swap(self.place)
-            commit.publish(self.place)
-        except OSError as error:
-            raise RunError(f"cannot commit {self.path}: {_reason(error)}") from error
+        _sweep_partial(self.root)
+        for output in sorted(self.outputs, key=lambda output: output.path == self.root):
+            made = provenance
+            if output.kind == "objects" and object_classes is not None:
+                made = {**provenance, "objects": objects}
+                _write_classes(output, object_classes, class_names or (), class_colors or ())
+            self._describe(output, made, class_names, class_colors)
 
     def _describe(
         self,
@@ -120,11 +131,10 @@ class Destination:
         class_names: Sequence[str] | None,
         class_colors: Sequence[Color] | None,
     ) -> None:
-        """Write the metadata of one output; the root's come last and open the door."""
         is_inner = output.path != self.root
         attributes = result_attributes(
             output,
-            name=self.name,
+            name=output.path.name if is_inner else self.name,
             source="../../" if is_inner or self.place.listing else self.source,
             provenance=provenance,
             class_names=class_names,
@@ -136,32 +146,111 @@ class Destination:
             commit.list_label(inner, listed=True)
 
 
-def _create_array(output: Output, level: int) -> None:
+def commit_all(
+    destinations: Sequence[Destination],
+    provenance: Mapping[str, Any],
+    class_names: Sequence[str] | None = None,
+    class_colors: Sequence[Color] | None = None,
+    objects: Mapping[str, Any] | None = None,
+    object_classes: npt.NDArray[np.uint8] | None = None,
+) -> None:
+    """Make results of what was written, by metadata, which readers see last.
+
+    All new labels of an image appear in one step, for one file lists them; those
+    that replace others appear just before, one by one, and each of them whole.
+
+    Parameters
+    ----------
+    provenance : mapping
+        How they were made: version, model, settings, intensity limits.
+    class_names, class_colors : sequences, optional
+        One for each class; colours as ``RRGGBB`` or integers of 0 to 255.
+    objects : mapping, optional
+        What else made the objects.
+    object_classes : (N + 1,) uint8 array, optional
+        Of each object, index = id.
+
+    Raises
+    ------
+    RunError
+        If this fails; what is not listed then is replaced by the next run.
+    """
+    try:
+        for destination in destinations:
+            destination.describe(provenance, class_names, class_colors, objects, object_classes)
+        for destination in destinations:
+            if destination.replaces:
+                commit.swap(destination.place)
+        commit.publish(*(destination.place for destination in destinations))
+    except OSError as error:
+        raise RunError(f"cannot commit {destinations[0].path}: {_reason(error)}") from error
+
+
+def create_levels(output: Output) -> None:
+    """Make the empty arrays of all levels.
+
+    Raises
+    ------
+    RunError
+        If one cannot be made, or another run took the place over.
+    """
+    check_owned(output)
+    try:
+        for level, shape in enumerate(output.shapes):
+            chunks = (1,) * (len(shape) - 2) + output.unit(level)
+            _create_array(output, str(level), shape, chunks, tuple(output.axis_names))
+    except OSError as error:
+        raise RunError(f"cannot prepare {output.final}: {_reason(error)}") from error
+
+
+def _write_classes(
+    output: Output,
+    classes: npt.NDArray[np.uint8],
+    class_names: Sequence[str],
+    class_colors: Sequence[Color],
+) -> None:
+    """Write the class of each object, (N + 1,), beside the levels of objects."""
+    output = replace(output, dtype="uint8")
+    chunk = min(classes.size, _CLASSES_CHUNK)
+    array = _create_array(output, OBJECT_CLASSES, classes.shape, (chunk,), ("id",))
+    array[:] = classes
+    array.attrs.update(
+        {
+            "description": "class of each object; the index is its id, 0 is background",
+            "class_names": list(class_names),
+            "class_colors": [
+                color if isinstance(color, str) else [*color] for color in class_colors
+            ],
+        }
+    )
+
+
+def _create_array(
+    output: Output, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], axes: Sequence[str]
+) -> zarr.Array[Any]:
     """Make one empty array; its codec has a checksum, so a damaged chunk is noticed."""
-    shape = output.shapes[level]
     common: dict[str, Any] = {
-        "store": output.array_path(level),
+        "store": output.path / name,
         "shape": shape,
-        "chunks": (1,) * (len(shape) - 2) + output.unit(level),
+        "chunks": chunks,
         "dtype": output.dtype,
         "fill_value": 0,
     }
     if output.zarr_format == 2:
         zstd: dict[str, Any] = {"id": "zstd", "level": 3, "checksum": True}
-        zarr.create_array(
+        return zarr.create_array(
             **common,
             zarr_format=2,
             filters=None,
             compressors=zstd,
             chunk_key_encoding={"name": "v2", "separator": "/"},
         )
-    else:
-        zarr.create_array(
-            **common,
-            zarr_format=3,
-            compressors=ZstdCodec(level=3, checksum=True),
-            dimension_names=tuple(output.axis_names),
-        )
+    return zarr.create_array(
+        **common,
+        zarr_format=3,
+        compressors=ZstdCodec(level=3, checksum=True),
+        dimension_names=tuple(axes),
+    )
 
 
 def _sweep_partial(root: Path) -> None:

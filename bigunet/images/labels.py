@@ -4,19 +4,21 @@
 
     slide.zarr/                              NEW.zarr/           --output
       labels/                                  .bigunet/         until committed
-        .bigunet-nuclei/   until committed     0 1 2 …           probabilities, or classes
-        nuclei/                                labels/nuclei/    classes, if both are saved
-          0 1 2 …
+        .bigunet-nuclei/   until committed     0 1 2 …           the only kind, or probabilities
+        nuclei/                                labels/
+          0 1 2 …                                nuclei/         objects, or classes
+          classes          of objects            nuclei-classes/ classes beside objects
+        nuclei-classes/    classes beside objects
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from bigunet.errors import InputError
 from bigunet.images import commit
@@ -26,7 +28,7 @@ from bigunet.images.destination import Destination
 from bigunet.images.ngff import Axis
 from bigunet.images.output import Output, assert_disjoint_writes, read_window, write_window
 from bigunet.images.pyramid import level_shapes
-from bigunet.images.refusals import check_name, check_place, check_save, unwritable
+from bigunet.images.refusals import KINDS, check_name, check_place, check_save, unwritable
 
 if TYPE_CHECKING:
     from bigunet.images.open import Image
@@ -36,7 +38,9 @@ __all__ = [
     "Output",
     "assert_disjoint_writes",
     "finish_interrupted",
+    "label_names",
     "plan_destination",
+    "plan_destinations",
     "read_window",
     "write_window",
 ]
@@ -45,6 +49,46 @@ T = TypeVar("T")
 Bounds: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 PathLike: TypeAlias = str | os.PathLike[str]
 Region: TypeAlias = tuple[slice, slice]
+
+
+def label_names(name: str, save: Sequence[str]) -> Mapping[str, str]:
+    """Return the name of each kind of label that is saved under a name.
+
+    Examples
+    --------
+    >>> label_names("nuclei", ("classes", "objects")), label_names("nuclei", ("classes",))
+    ({'objects': 'nuclei', 'classes': 'nuclei-classes'}, {'classes': 'nuclei'})
+    """
+    kinds = [kind for kind in ("objects", "classes") if kind in save]
+    return {kind: f"{name}-{kind}" if place else name for place, kind in enumerate(kinds)}
+
+
+def plan_destinations(
+    image: Image,
+    level: int,
+    *,
+    name: str,
+    output: PathLike | None = None,
+    save: Sequence[str],
+    classes: int,
+    **options: Any,
+) -> tuple[Destination, ...]:
+    """Decide where all results of a run go: every label of the image is a place of its own.
+
+    Parameters and errors are those of `plan_destination`.
+    """
+    check_save(save, classes, has_output=output is not None)
+    places = (
+        [(name, tuple(save))]
+        if output is not None
+        else [(own, (kind,)) for kind, own in label_names(name, save).items()]
+    )
+    return tuple(
+        plan_destination(
+            image, level, name=own, output=output, save=kinds, classes=classes, **options
+        )
+        for own, kinds in places
+    )
 
 
 def plan_destination(
@@ -58,7 +102,6 @@ def plan_destination(
     chunk: tuple[int, int],
     classes: int,
     region: Region | None = None,
-    dtype: str = "uint8",
 ) -> Destination:
     """Decide where results go and refuse what cannot be; nothing is written.
 
@@ -72,7 +115,8 @@ def plan_destination(
         Of the label.
     output : path, optional
         A Zarr of its own for the results, instead of ``labels`` of the image.
-    save : sequence of "classes", "probabilities"
+    save : sequence of "objects", "classes", "probabilities"
+        Inside an image one kind only; see `plan_destinations`.
     overwrite : bool
         Whether a complete result of bigunet may be replaced.
     chunk : (Y, X)
@@ -81,8 +125,6 @@ def plan_destination(
         Number of classes: channels of the probabilities.
     region : (slice, slice), optional
         Rows and columns of `level` that the run writes; all of them by default.
-    dtype : str
-        Of the class map; unsigned.
 
     Raises
     ------
@@ -105,7 +147,7 @@ def plan_destination(
         source=_relative(Path(image.path).resolve(), place.target),
         outputs=(),
     )
-    label = _label_output(draft, image, level, chunk, region, dtype)
+    label = _label_output(draft, image, level, chunk, region)
     return replace(draft, outputs=_place_outputs(draft, label, save, classes))
 
 
@@ -140,7 +182,6 @@ def _label_output(
     level: int,
     chunk: tuple[int, int],
     region: Region | None,
-    dtype: str,
 ) -> Output:
     """Plan a label for a level: the image's axes without c, and as many levels as the image."""
     source = image.levels[level]
@@ -155,7 +196,7 @@ def _label_output(
         axes=tuple(image.axes[i] for i in keep),
         shapes=shapes,
         chunk=chunk,
-        dtype=dtype,
+        dtype="uint8",
         scales=tuple((*others, y * 2**k, x * 2**k) for k in range(len(shapes))),
         translation=tuple(source.translation[i] for i in keep),
         region=_region(region, shapes[0][-2:]),
@@ -166,14 +207,25 @@ def _label_output(
 def _place_outputs(
     draft: Destination, label: Output, save: Sequence[str], classes: int
 ) -> tuple[Output, ...]:
-    """Give the root to the probabilities where they are saved, to the classes else."""
-    if "probabilities" not in save:
-        return (label,)
-    image = _with_channels(label, classes)
-    if "classes" not in save:
-        return (image,)
-    inner = Path("labels", draft.name)
-    return replace(label, path=draft.root / inner, final=draft.path / inner), image
+    """Give the root to the probabilities where they are saved, to the first label else."""
+    kinds = [kind for kind in KINDS if kind in save]
+    root = "probabilities" if "probabilities" in save else kinds[0]
+    names = label_names(draft.name, save)
+    outputs = []
+    for kind in kinds:
+        output = _of_kind(label, kind, classes)
+        if kind != root:
+            inner = Path("labels", names[kind])
+            output = replace(output, path=draft.root / inner, final=draft.path / inner)
+        outputs.append(output)
+    return tuple(outputs)
+
+
+def _of_kind(label: Output, kind: str, classes: int) -> Output:
+    if kind == "probabilities":
+        return _with_channels(label, classes)
+    # The largest that ids are going to need is not known before they are counted.
+    return replace(label, kind="objects", dtype="uint32") if kind == "objects" else label
 
 
 def _with_channels(label: Output, channels: int) -> Output:

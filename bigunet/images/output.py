@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bigunet.errors import RunError
 from bigunet.images.ngff import Axis
 
-__all__ = ["Output", "assert_disjoint_writes", "read_window", "write_window"]
+__all__ = ["Output", "assert_disjoint_writes", "check_owned", "read_window", "write_window"]
 
 Array: TypeAlias = NDArray[Any]
 Window: TypeAlias = tuple[slice, slice]
@@ -37,8 +37,8 @@ Window: TypeAlias = tuple[slice, slice]
 class Output:
     """A result image that a run writes; small, so it travels with every task."""
 
-    kind: Literal["classes", "probabilities"]
-    """Ids are kept in the lower levels, probabilities are averaged."""
+    kind: Literal["objects", "classes", "probabilities"]
+    """Ids and classes are kept in the lower levels, probabilities are averaged."""
     path: Path
     """The group while the run goes on."""
     final: Path
@@ -52,7 +52,7 @@ class Output:
     chunk: tuple[int, int]
     """(Y, X) of a write unit of level 0; lower levels have the same, clipped to their shape."""
     dtype: str
-    """numpy's name."""
+    """numpy's name; of objects it is known for sure when they are counted."""
     scales: tuple[tuple[float, ...], ...]
     """Of each level, per axis."""
     translation: tuple[float, ...]
@@ -141,17 +141,28 @@ def write_window(
     shape = (y.stop - y.start, x.stop - x.start)
     if data.shape != ((output.channels, *shape) if "c" in output.axis_names else shape):
         raise ValueError(f"data of shape {data.shape} do not fit {_place((y, x))}")
-    if not output.mark.exists():
-        raise RunError(
-            f"{output.final} was taken over by another run, or its staged data were removed; "
-            "start again, one run at a time"
-        )
+    check_owned(output)
     selection = output.select(index, y, x, slice(None))
     try:
         zarr.open_array(output.array_path(level), mode="r+")[selection] = data
     except Exception as error:
         # Codecs raise whatever they like where a chunk is completed by its second part.
         raise _failed("write", output, level, index, (y, x), error) from error
+
+
+def check_owned(output: Output) -> None:
+    """Refuse to write where this run's place is not its own any more.
+
+    Raises
+    ------
+    RunError
+        If another run took it over.
+    """
+    if not output.mark.exists():
+        raise RunError(
+            f"{output.final} was taken over by another run, or its staged data were removed; "
+            "start again, one run at a time"
+        )
 
 
 def read_window(

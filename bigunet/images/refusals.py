@@ -16,7 +16,7 @@ from bigunet.images.ngff import read_group
 
 __all__ = ["check_name", "check_place", "check_save", "unwritable"]
 
-KINDS = ("classes", "probabilities")
+KINDS = ("objects", "classes", "probabilities")
 WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -36,12 +36,14 @@ def check_save(save: Sequence[str], classes: int, *, has_output: bool) -> None:
     unknown = [kind for kind in save if kind not in KINDS]
     if unknown or not save:
         raise InputError(
-            f"{', '.join(unknown) or 'nothing'} cannot be saved: {' and '.join(KINDS)} can"
+            f"{', '.join(unknown) or 'nothing'} cannot be saved: {', '.join(KINDS)} can"
         )
     if "probabilities" in save and not has_output:
         raise InputError(
             "probabilities are an image of their own: say where with --output NEW.zarr"
         )
+    if "objects" in save and classes < 2:
+        raise InputError("a model of one class finds no objects: save classes")
     if not 1 <= classes <= 256:
         raise InputError(f"{classes} classes do not fit a class map, 1 to 256 do")
 
@@ -107,7 +109,7 @@ def _check_output(place: Place, source: Path, name: str) -> None:
         others = [
             p.name
             for p in inner.iterdir()
-            if p.is_dir() and p.name not in {name, f".bigunet-{name}"}
+            if p.is_dir() and p.name not in {name, f"{name}-classes", f".bigunet-{name}"}
         ]
         if others:
             raise OutputExistsError(

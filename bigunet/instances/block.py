@@ -53,6 +53,24 @@ class Runs:
         """Return the block with ``table[label]`` in place of each label."""
         return np.repeat(table[self.label], self.length).reshape(self.shape)
 
+    def window(self, *spans: slice) -> Runs:
+        """Return the runs of a part of the block, one slice (start, stop) for each axis."""
+        start = np.cumsum(self.length, dtype=np.int64) - self.length
+        *leading, begin = np.unravel_index(start, self.shape)
+        inside = np.ones(start.size, dtype=bool)
+        for place, span in zip(leading, spans[:-1], strict=True):
+            inside &= (place >= span.start) & (place < span.stop)
+        begin, end = (
+            np.clip(place, spans[-1].start, spans[-1].stop)
+            for place in (begin, begin + self.length)
+        )
+        inside &= begin < end
+        return Runs(
+            shape=tuple(span.stop - span.start for span in spans),
+            label=self.label[inside],
+            length=(end - begin)[inside].astype(self.length.dtype),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
@@ -160,7 +178,7 @@ def label_block(
     index, length = runs.label[solid] - 1, runs.length[solid]
     record = BlockRecord(
         first=_firsts(count, index, positions(start, mask.shape, origin, _plain_steps(whole))),
-        faces=_faces(labels, origin, whole),
+        faces=_faces(labels, structure, origin, whole),
         value=_values(count, index, mask.reshape(-1)[start]) if by_class else None,
         extents=_extents(count, index, start, length, mask.shape, origin) if sizes else None,
     )
@@ -185,12 +203,17 @@ def _plain_steps(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _faces(
-    labels: Array, origin: Sequence[int], whole: Sequence[int]
+    labels: Array,
+    structure: npt.NDArray[np.bool_],
+    origin: Sequence[int],
+    whole: Sequence[int],
 ) -> tuple[tuple[Face, Face], ...]:
-    """Record both faces across each axis, but not those at the ends of the whole array."""
+    """Record both faces across each axis, but not where nothing lies beyond or is joined."""
+    crossed = [structure.take([0, 2], axis).any() for axis in range(labels.ndim)]
     pairs = []
     for axis, size in enumerate(labels.shape):
-        inner_low, inner_high = origin[axis] > 0, origin[axis] + size < whole[axis]
+        inner_low = crossed[axis] and origin[axis] > 0
+        inner_high = crossed[axis] and origin[axis] + size < whole[axis]
         low = _face(labels, axis, 0 if inner_low else None, origin, whole)
         high = _face(labels, axis, size - 1 if inner_high else None, origin, whole)
         pairs.append((low, high))

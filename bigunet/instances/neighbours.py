@@ -35,6 +35,7 @@ __all__ = [
     "group_pairs",
     "offset_step",
     "overlapping_runs",
+    "plane_structure",
     "position_steps",
     "positions",
     "structure_offsets",
@@ -80,6 +81,19 @@ def as_structure(structure: Any, ndim: int) -> npt.NDArray[np.bool_]:
             "structure is not symmetric: where it has a neighbour it needs the opposite one, too"
         )
     return given
+
+
+def plane_structure(ndim: int) -> npt.NDArray[np.bool_]:
+    """Return the structure of planes (…, Y, X) that nothing links, 4-connected each.
+
+    Examples
+    --------
+    >>> structure_offsets(plane_structure(3))
+    [(0, -1, 0), (0, 0, -1), (0, 0, 1), (0, 1, 0)]
+    """
+    structure = np.zeros((3,) * ndim, dtype=bool)
+    structure[(1,) * (ndim - 2)] = ndimage.generate_binary_structure(2, 1)
+    return structure
 
 
 def structure_offsets(structure: npt.NDArray[np.bool_]) -> list[Offset]:

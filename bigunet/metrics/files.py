@@ -1,8 +1,7 @@
-"""Masks in image files: PNG and other pictures by Pillow, TIFF by tifffile where it is there."""
+"""Masks in image files, one by one or a folder of them."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bigunet.errors import InputError
+from bigunet.images.files import SUFFIXES, read_samples
 
 __all__ = ["SUFFIXES", "list_files", "read_file"]
 
 Array: TypeAlias = npt.NDArray[Any]
-
-TIFF = (".tif", ".tiff")
-SUFFIXES = (".png", *TIFF)
 
 
 def list_files(folder: Path) -> Mapping[str, Path]:
@@ -39,48 +36,20 @@ def list_files(folder: Path) -> Mapping[str, Path]:
 
 
 def read_file(path: Path) -> Array:
-    """Read a mask, (Y, X), with the values that the file holds.
+    """Read a mask, (Y, X), with the values that the file holds; one bit gives 0 and 1.
 
     Raises
     ------
     InputError
         If it cannot be read or has more than one value for a pixel.
+    DependencyError
+        If that needs a package which is not installed.
     """
-    try:
-        array = _read_tiff(path) if path.suffix.lower() in TIFF else _read_picture(path)
-    except Exception as error:
-        # Decoders raise whatever they like: OSError, ValueError, SyntaxError, struct.error ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}") from error
-    return _plane(path, array)
-
-
-def _read_tiff(path: Path) -> Array:
-    # tifffile reads types that Pillow does not (32-bit ids), and comes with many packages.
-    try:
-        tifffile = importlib.import_module("tifffile")
-    except ImportError:
-        return _read_picture(path)
-    return np.asarray(tifffile.imread(path))
-
-
-def _read_picture(path: Path) -> Array:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture)
-
-
-def _plane(path: Path, array: Array) -> Array:
-    """Drop axes of length one, and channels that say the same."""
-    plane = array.squeeze() if array.ndim > 2 else array
-    if plane.ndim == 3 and plane.shape[-1] in (3, 4):
-        colors = plane[..., :3]
-        if (colors == colors[..., :1]).all():
-            plane = colors[..., 0]
-    if plane.ndim != 2:
+    samples = read_samples(path, mask=True)
+    plane = samples[..., 0]
+    if any((samples[..., k] != plane).any() for k in range(1, samples.shape[-1])):
         raise InputError(
-            f"{path} has {' × '.join(map(str, array.shape))} values; a mask is one plane "
+            f"{path} has {' × '.join(map(str, samples.shape))} values; a mask is one plane "
             "with one value for a pixel"
         )
     return plane.astype(np.uint8) if plane.dtype == bool else plane

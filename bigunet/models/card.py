@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from bigunet.errors import InputError
@@ -18,6 +17,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 # Okabe and Ito's palette, told apart by colour-blind readers; the background is black.
 _PALETTE = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+_ABOUT = ("data", "licence", "recipe", "note")
+_LATER = {"instances", "diameters", "about", "scores"}
+"""Entries that files of earlier versions do not have; their defaults say that nothing is known."""
+# What a stranger's file says is shown to people, so it is short and controls no terminal.
+_MOST_SIGNS = 1000
+_MOST_SCORES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,14 @@ class ModelCard:
     """How the image goes on beyond its end, in numpy's words."""
     gap: int = 0
     """Background pixels that training put between touching objects, to be undone."""
+    instances: bool = False
+    """Whether it was trained on objects, so that objects are what it is asked for."""
+    diameters: tuple[float, float] | None = None
+    """Equivalent diameters of objects it was trained on, in pixels: 1st and 99th percentile."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """For people: `data`, `licence`, `recipe` and `note`, as far as something is said."""
+    scores: Mapping[str, float | str] = field(default_factory=dict)
+    """For people: how good it is, by what it was scored on."""
 
     def __post_init__(self) -> None:
         name: Any = self.name
@@ -52,8 +65,8 @@ class ModelCard:
                 f"model name {name!r}: use up to 100 letters, digits, '.', '_' or '-', "
                 "the first a letter or digit"
             )
-        for field in ("class_names", "class_colors"):
-            object.__setattr__(self, field, _strings(getattr(self, field), field))
+        for what in ("class_names", "class_colors"):
+            object.__setattr__(self, what, _strings(getattr(self, what), what))
         object.__setattr__(self, "class_colors", tuple(c.lower() for c in self.class_colors))
         for color in self.class_colors:
             if not _COLOR.fullmatch(color):
@@ -68,6 +81,12 @@ class ModelCard:
             raise InputError(f"gap {self.gap!r}: a number of pixels from 0 is needed")
         if self.border != "symmetric":
             raise InputError(f"border {self.border!r}: only 'symmetric' is known")
+        if not isinstance(self.instances, bool):
+            raise InputError(f"instances {self.instances!r}: True or False is needed")
+        if self.diameters is not None:
+            object.__setattr__(self, "diameters", _diameters(self.diameters))
+        object.__setattr__(self, "about", _about(self.about))
+        object.__setattr__(self, "scores", _scores(self.scores))
 
     def check_classes(self, classes: int) -> None:
         """Raise InputError unless names and colours, where given, are one per class."""
@@ -82,21 +101,23 @@ class ModelCard:
             **asdict(self),
             "class_names": list(self.class_names),
             "class_colors": list(self.class_colors),
+            "diameters": None if self.diameters is None else list(self.diameters),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
-        """Build a card from `to_dict`'s values.
+        """Build a card from `to_dict`'s values, of this version or an earlier one.
 
         Raises
         ------
         InputError
             Unknown or missing entries, or values that cannot be meant.
         """
-        _same_keys(values, {field.name for field in fields(cls)}, "card")
+        names = {entry.name for entry in fields(cls)}
+        _check_keys(values, names, "card", optional=_LATER)
         intensity = values["intensity"]
         if intensity is not None:
-            _same_keys(intensity, {field.name for field in fields(IntensityRule)}, "intensity")
+            _check_keys(intensity, {entry.name for entry in fields(IntensityRule)}, "intensity")
             intensity = IntensityRule(**intensity)
         return cls(**{**values, "intensity": intensity})
 
@@ -119,22 +140,65 @@ def default_colors(classes: int) -> tuple[str, ...]:
     return tuple(_PALETTE[1 + (c - 1) % (len(_PALETTE) - 1) if c else 0] for c in range(classes))
 
 
-def _strings(values: Any, field: str) -> tuple[str, ...]:
+def _strings(values: Any, what: str) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(v, str) for v in values):
-        raise InputError(f"{field} {values!r}: a list of strings is needed")
-    return tuple(values)
+        raise InputError(f"{what} {values!r:.80}: a list of strings is needed")
+    for text in values:
+        _check_text(text, what)
+    return tuple(map(str, values))  # plain ones: torch reads no others back
 
 
 def _micrometres(value: Any) -> float:
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    if not usable or not 0 < value < math.inf:
+    if not _is_number(value) or not value > 0:
         raise InputError(f"pixel size {value!r}: micrometres above 0 are needed")
     return float(value)
 
 
-def _same_keys(values: Any, expected: set[str], what: str) -> None:
+def _diameters(values: Any) -> tuple[float, float]:
+    if isinstance(values, list | tuple) and len(values) == 2 and all(map(_is_number, values)):
+        low, high = map(float, values)
+        if 0 < low <= high:
+            return low, high
+    raise InputError(f"diameters {values!r:.80}: two numbers of pixels above 0 are needed")
+
+
+def _about(values: Any) -> dict[str, str]:
+    """Return what is said under known headings, and nothing of what is empty."""
+    if not isinstance(values, Mapping) or not set(values) <= set(_ABOUT):
+        raise InputError(f"about {values!r:.80}: a table of {', '.join(_ABOUT)} is needed")
+    said = {what: values[what] for what in _ABOUT if what in values}
+    for what, text in said.items():
+        _check_text(text, what)
+    return {what: str(text) for what, text in said.items() if text}
+
+
+def _scores(values: Any) -> dict[str, float | str]:
+    if not isinstance(values, Mapping) or len(values) > _MOST_SCORES:
+        raise InputError(f"scores: a table of up to {_MOST_SCORES} lines is needed")
+    for what, score in values.items():
+        _check_text(what, "the name of a score")
+        if not _is_number(score):
+            _check_text(score, f"score of {what}")
+    return {str(k): float(v) if _is_number(v) else str(v) for k, v in values.items() if v != ""}
+
+
+def _is_number(value: Any) -> bool:
+    # No NaN, and no whole number that is too large for a float.
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    return usable and abs(value) < 1e300
+
+
+def _check_text(text: Any, what: str) -> None:
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _MOST_SIGNS:
+        raise InputError(f"{what} {text!r:.80}: one line of up to {_MOST_SIGNS} signs is needed")
+
+
+def _check_keys(
+    values: Any, expected: set[str], what: str, *, optional: Collection[str] = ()
+) -> None:
     if not isinstance(values, Mapping):
         raise InputError(f"{what} is not a table of settings")
-    if set(values) != expected:
-        odd = ", ".join(sorted(repr(key) for key in set(values) ^ expected))
-        raise InputError(f"{what} has entries missing or unknown: {odd}")
+    odd = (set(values) ^ expected) - (expected & set(optional))
+    if odd:
+        names = ", ".join(sorted(repr(key) for key in odd))
+        raise InputError(f"{what} has entries missing or unknown: {names}")

@@ -21,6 +21,7 @@ import torch
 from bigunet.errors import InputError
 from bigunet.images.intensity import Limits
 from bigunet.models.checkpoint import model_digest
+from bigunet.models.symmetries import check_augment, log_mean_probabilities
 from bigunet.models.unet import UNet
 
 __all__ = [
@@ -85,7 +86,7 @@ def choose_precision(wanted: str, device: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictor:
-    """A network, a device and a precision: everything a forward pass depends on.
+    """A network, a device and a precision: everything that scores depend on.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ class Predictor:
         Of architecture and weights; names the network in caches and graphs.
     threads : int, optional
         Of torch on the CPU; what the process has set by default.
+    augment : str
+        ``none``, or ``d4``: the mean over the eight symmetries of the square.
     """
 
     model: UNet
@@ -106,6 +109,7 @@ class Predictor:
     precision: str
     digest: str
     threads: int | None = None
+    augment: str = "none"
 
     @classmethod
     def of(
@@ -115,6 +119,7 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        augment: str = "none",
     ) -> Predictor:
         """Copy a model and make it ready; the model itself is left as it is."""
         device, _ = choose_device(device)
@@ -127,10 +132,11 @@ class Predictor:
             precision=choose_precision(precision, device),
             digest=model_digest(own),
             threads=threads,
+            augment=check_augment(augment),
         )
 
     def scores(self, pixels: np.ndarray, limits: Limits | None) -> torch.Tensor:
-        """Run one forward pass.
+        """Run one forward pass, or the eight of an average.
 
         Parameters
         ----------
@@ -142,14 +148,20 @@ class Predictor:
         Returns
         -------
         (K, Y − 2·margin, X − 2·margin) float32 tensor on the device
+            Logits; the log of the mean probabilities of an average.
         """
         with torch.inference_mode(), _forward_lock, _arithmetic(self.precision, self.device):
             if self.threads and torch.get_num_threads() != self.threads:
                 torch.set_num_threads(self.threads)
             image = _normalise(_to_device(pixels, self.device), limits)
-            image = image.contiguous(memory_format=torch.channels_last)
-            scores: torch.Tensor = self._network()(image)
-            return scores[0].float()
+            if self.augment == "none":
+                return self._forward(image)
+            return log_mean_probabilities(self._forward, image)
+
+    def _forward(self, image: torch.Tensor) -> torch.Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        scores: torch.Tensor = self._network()(image)
+        return scores[0].float()
 
     def _network(self) -> UNet:
         key = (self.digest, self.device)
@@ -162,7 +174,7 @@ class Predictor:
             return _networks[key]
 
     def __dask_tokenize__(self) -> tuple[str, ...]:
-        return ("bigunet.Predictor", self.digest, self.device, self.precision)
+        return ("bigunet.Predictor", self.digest, self.device, self.precision, self.augment)
 
 
 @contextmanager

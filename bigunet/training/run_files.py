@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import torch
 
-from bigunet.errors import ModelError, OutputError, OutputExistsError
+from bigunet.errors import InputError, ModelError, OutputError, OutputExistsError
+from bigunet.models.container import write_content
 
 __all__ = ["STATE_FORMAT", "RunFiles"]
 
@@ -39,18 +41,29 @@ class RunFiles:
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a place that cannot be written to, or that is taken."""
-        if not self.model.parent.is_dir():
-            raise OutputError(f"the folder {self.model.parent} does not exist; make it first")
-        if self.model.exists() and not (resume or overwrite):
-            raise OutputExistsError(
-                f"{self.model} exists; go on with --resume, replace it with --overwrite"
-            )
+        folder = self.model.parent
+        if self.model.suffix != ".pt":
+            raise InputError(f"{self.model} is no name of a model file: it has to end with .pt")
+        if not folder.is_dir():
+            raise OutputError(f"the folder {folder} does not exist; make it first")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"the folder {folder} cannot be written to; choose another one")
+        for path in (self.model, self.state, self.log, self.picture):
+            if path.is_dir():
+                raise OutputError(f"cannot write {path}: it is a folder; choose another name")
+            if path.exists() and not (resume or overwrite):
+                raise OutputExistsError(
+                    f"{path} exists; go on with --resume, replace it with --overwrite, "
+                    f"or choose another name than {self.model.name}"
+                )
+
+    def begin(self) -> None:
+        """Forget the state of an earlier run, so that nobody goes on with that one."""
+        self.state.unlink(missing_ok=True)
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Keep what the run needs to go on."""
-        aside = self.state.with_suffix(".partial")
-        torch.save(state, aside)
-        aside.replace(self.state)
+        write_content(state, self.state)
 
     def read_state(self, device: str) -> dict[str, Any]:
         """Return what a run left; nothing in the file is run."""

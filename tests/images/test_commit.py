@@ -21,7 +21,8 @@ import pytest
 import zarr
 
 from bigunet.errors import OutputExistsError, RunError
-from bigunet.images.labels import finish_interrupted
+from bigunet.images.destination import commit_all, create_levels
+from bigunet.images.labels import finish_interrupted, plan_destinations
 from bigunet.images.open import open_image
 from tests.images.stores import (
     PROVENANCE,
@@ -379,3 +380,63 @@ def test_consolidated_metadata_may_stand_in_a_group_far_above(tmp_path):
     run(image, 1)
     assert "A/1/labels/nuclei/1" in consolidated_view(root)
     assert zarr.open_group(image).metadata.consolidated_metadata is None
+
+
+def run_both(image: Path, value: int = 1, *, overwrite: bool = False) -> None:
+    """Write objects and classes, two labels of one run."""
+    destinations = plan_destinations(
+        open_image(image),
+        0,
+        name="nuclei",
+        save=("objects", "classes"),
+        chunk=(16, 8),
+        classes=3,
+        overwrite=overwrite,
+    )
+    for destination in destinations:
+        destination.create()
+        for output in destination.outputs:
+            if output.kind == "objects":
+                create_levels(output)
+        fill(destination, value)
+    table = np.arange(value + 1, dtype=np.uint8)
+    commit_all(destinations, PROVENANCE, objects={"count": value}, object_classes=table)
+
+
+def check_both(image: Path, *values: int) -> list[int | None]:
+    seen = [check_label(image, *values, name=name) for name in ("nuclei", "nuclei-classes")]
+    if seen[0] is not None:
+        table = zarr.open_array(image / "labels" / "nuclei" / "classes", mode="r")[:]
+        np.testing.assert_array_equal(table, np.arange(seen[0] + 1))
+    return seen
+
+
+def finish_both(image: Path) -> None:
+    for name in ("nuclei", "nuclei-classes"):
+        finish_interrupted(open_image(image), name=name)
+
+
+def test_two_new_labels_of_a_run_appear_in_one_step(tmp_path):
+    for image, _ in each_kill(tmp_path, lambda p: make_image(p, "0.4", True), run_both):
+        seen = check_both(image, 1)
+        assert seen in ([None, None], [1, 1])
+        finish_both(image)
+        assert check_both(image, 1) == seen
+        run_both(image, 2, overwrite=seen != [None, None])
+        assert check_both(image, 2) == [2, 2]
+        check_no_leftovers(image.parent)
+
+
+def test_each_of_two_replaced_labels_is_whole(tmp_path):
+    def prepare(folder: Path) -> Path:
+        image = make_image(folder, "0.5", False)
+        run_both(image, 1)
+        return image
+
+    for image, _ in each_kill(tmp_path, prepare, lambda image: run_both(image, 2, overwrite=True)):
+        check_both(image, 1, 2)
+        finish_both(image)
+        assert None not in check_both(image, 1, 2)
+        run_both(image, 3, overwrite=True)
+        assert check_both(image, 3) == [3, 3]
+        check_no_leftovers(image.parent)

@@ -176,3 +176,15 @@ def test_memory_does_not_grow_with_pixels():
         large = np.kron(small, np.ones((times, times))) > 0
         peaks.append(merge_peak(chunked(large, 20 * times))[0])
     assert all(b <= a * 1.05 for a, b in itertools.pairwise(peaks))
+
+
+@given(cut_masks(values=3), st.data())
+def test_a_window_of_runs_is_the_window_of_labels(mask, data):
+    labels = mask.compute()
+    spans = []
+    for size in labels.shape:
+        start = data.draw(st.integers(0, size))
+        spans.append(slice(start, data.draw(st.integers(start, size))))
+    part = Runs.of(labels).window(*spans)
+    found = part.expand(np.arange(9, dtype=labels.dtype))
+    np.testing.assert_array_equal(found, labels[tuple(spans)])

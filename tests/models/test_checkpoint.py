@@ -7,8 +7,10 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +18,13 @@ from bigunet.errors import InputError, ModelError, NotFoundError, OutputError
 from bigunet.images.intensity import IntensityRule
 from bigunet.models import checkpoint
 from bigunet.models.card import ModelCard, default_class_names, default_colors
-from bigunet.models.checkpoint import find_model, load_model, model_digest, save_model
+from bigunet.models.checkpoint import (
+    describe_model,
+    find_model,
+    load_model,
+    model_digest,
+    save_model,
+)
 from bigunet.models.unet import UNet
 
 DATA = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -124,6 +132,68 @@ def test_other_memory_layouts_and_types_are_saved_plain(tmp_path):
     assert next(load_model(tmp_path / "half.pt").parameters()).dtype == torch.float32
 
 
+# What is said to people
+
+
+TOLD = {
+    "instances": True,
+    "diameters": (8.5, 40),
+    "about": {"data": "nuclei", "licence": "CC0", "recipe": "fast", "note": ""},
+    "scores": {"fluorescence": "AP@0.5 0.88", "grey": 0.5},
+}
+
+
+def test_what_is_told_about_a_model_is_kept(model, tmp_path):
+    save_model(model, tmp_path / "m.pt", **TOLD)
+    card = load_model(tmp_path / "m.pt").card
+    assert (card.instances, card.diameters) == (True, (8.5, 40.0))
+    assert card.about == {"data": "nuclei", "licence": "CC0", "recipe": "fast"}
+    assert card.scores == TOLD["scores"]
+    save_model(load_model(tmp_path / "m.pt"), tmp_path / "again.pt", instances=False, scores={})
+    again = load_model(tmp_path / "again.pt").card
+    assert again == replace(card, instances=False, scores={})
+
+
+def test_numbers_and_names_of_numpy_are_saved_plain(model, tmp_path):
+    told = {"scores": {np.str_("a"): np.float64(0.5)}, "about": {"note": np.str_("b")}}
+    save_model(model, tmp_path / "m.pt", class_names=np.array(["c", "d"]), **told)
+    card = load_model(tmp_path / "m.pt").card
+    assert (card.scores, card.about, card.class_names) == ({"a": 0.5}, {"note": "b"}, ("c", "d"))
+
+
+def test_a_file_can_be_described_later(path):
+    before = load_model(path)
+    describe_model(path, about={"data": "nuclei", "note": "experimental"}, scores={"grey": 0.5})
+    describe_model(path, about={"note": "", "licence": "CC0"}, scores={"grey": 0.6, "stained": "-"})
+    after = load_model(path)
+    assert after.card.about == {"data": "nuclei", "licence": "CC0"}
+    assert after.card.scores == {"grey": 0.6, "stained": "-"}
+    assert replace(after.card, about={}, scores={}) == before.card
+    assert model_digest(after) == model_digest(before) and after.dropout.p == before.dropout.p
+    assert [p.name for p in path.parent.iterdir()] == ["model.pt"]
+
+
+def test_a_description_that_is_refused_leaves_the_file(path):
+    before = path.read_bytes()
+    for told in ({"about": {"author": "me"}}, {"scores": {"grey": "two\nlines"}}):
+        with pytest.raises(InputError):
+            describe_model(path, **told)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_an_earlier_version_says_nothing_of_what_came_later(path):
+    card = torch.load(path, weights_only=True)["card"]
+    for entry in ("instances", "diameters", "about", "scores"):
+        del card[entry]
+    assert load_model(changed(path, card=card)).card == ModelCard(
+        name="nuclei",
+        intensity=IntensityRule(kind="percentile", low=1, high=99.8),
+        pixel_size=0.5,
+    )
+    del card["gap"]
+    assert "missing or unknown: 'gap'" in refusal(changed(path, card=card))
+
+
 # Digest
 
 
@@ -147,7 +217,8 @@ def test_the_digest_counts_what_decides_a_prediction(model):
 
 def test_the_digest_leaves_out_what_does_not(model, path, tmp_path):
     digest = model_digest(model)
-    model.card = ModelCard(name="x", class_names=("a", "b"), class_colors=("#000000", "#ffffff"))
+    colors = ("#000000", "#ffffff")
+    model.card = ModelCard(name="x", class_names=("a", "b"), class_colors=colors, **TOLD)
     assert model_digest(model.train()) == digest == model_digest(model.eval())
     renamed = tmp_path / "renamed.pt"
     renamed.write_bytes(path.read_bytes())
@@ -191,6 +262,9 @@ def test_places_that_cannot_be_written(model, tmp_path):
         ({"pixel_size": 0.0}, "pixel size"),
         ({"pixel_size": float("nan")}, "pixel size"),
         ({"pixel_size": "0.5"}, "pixel size"),
+        ({"diameters": (0, 8)}, "diameters"),
+        ({"about": {"author": "me"}}, "data, licence, recipe, note"),
+        ({"scores": {"a": None}}, "score of a"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused_before_writing(model, tmp_path, settings, line):
@@ -384,6 +458,25 @@ def test_architectures_that_do_not_fit_build_no_network(path, sizes, line):
         ({"intensity": {"kind": "range"}}, "'high', 'low'"),
         ({"intensity": 4}, "not a table"),
         ({"licence": "MIT"}, "'licence'"),
+        ({"pixel_size": 10**400}, "pixel size"),
+        ({"class_names": ["a", "\x1b[2J"]}, "class_names '\\x1b[2J'"),
+        ({"instances": 1}, "instances 1"),
+        ({"diameters": [8.0]}, "diameters [8.0]"),
+        ({"diameters": [8.0, 4.0]}, "diameters"),
+        ({"diameters": [0, float("inf")]}, "diameters"),
+        ({"diameters": torch.ones(2)}, "diameters"),
+        ({"about": "me"}, "about 'me'"),
+        ({"about": {"author": "me"}}, "data, licence, recipe, note"),
+        ({"about": {"data": 3}}, "data 3: one line"),
+        ({"about": {"note": "a\nb"}}, "one line"),
+        ({"about": {"note": "\x1b[31m"}}, "one line"),
+        ({"about": {"note": "long" * 1000}}, "up to 1000 signs"),
+        ({"scores": [1]}, "scores: a table"),
+        ({"scores": {3: 1.0}}, "the name of a score 3"),
+        ({"scores": {"a": float("nan")}}, "score of a nan"),
+        ({"scores": {"a": True}}, "score of a True"),
+        ({"scores": {"a": torch.ones(9, 9)}}, "score of a tensor"),
+        ({"scores": {str(n): 1.0 for n in range(101)}}, "up to 100 lines"),
     ],
 )
 def test_cards_that_cannot_be_meant(path, card, line):

@@ -1,4 +1,4 @@
-"""A run that can be trusted: it learns, goes on bit for bit, and loses nothing."""
+"""Training as a whole: it learns, it says what it does, and refuses what cannot work."""
 
 from __future__ import annotations
 
@@ -9,55 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import tifffile
 from PIL import Image
-from skimage.draw import disk
 
 from bigunet import load_model, segment
-from bigunet.errors import BigunetError, InputError, ModelError, OutputExistsError, RunError
-from bigunet.training import fit, steps
+from bigunet.errors import BigunetError, InputError, ModelError, OutputExistsError
+from bigunet.training import steps
 from bigunet.training.fit import train
 from bigunet.training.settings import Training
-from bigunet.training.steps import PreparedExamples, Steps, make_target, set_weights
+from tests.training.made_cells import TINY, same, weights, write_cells
 
-TINY = Training(width=2, depth=1, epochs=3, steps=4, tile=32, seed=7)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-
-def write_cells(folder: Path, count: int = 4, side: int = 72) -> Path:
-    """Write images of bright discs on a dark ground, some of them touching."""
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        ids = np.zeros((side, side), np.uint16)
-        # Ids of their own in every image: few values could be classes, too, and be refused.
-        for label in range(20 * number + 1, 20 * number + 9):
-            ids[disk(rng.integers(5, side - 5, 2), 7, shape=ids.shape)] = label
-        image = rng.normal(40 + 120 * (ids > 0), 8).clip(0, 255).astype(np.uint8)
-        Image.fromarray(image).save(folder / "images" / f"{number}.png")
-        Image.fromarray(ids).save(folder / "masks" / f"{number}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cells(tmp_path_factory.mktemp("cells") / "data")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return dict(load_model(path).state_dict())
-
-
-def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+SHORT = replace(TINY, epochs=1, steps=1)
 
 
 def test_it_learns_to_tell_cells_from_ground(cells: Path, tmp_path: Path) -> None:
@@ -66,7 +30,6 @@ def test_it_learns_to_tell_cells_from_ground(cells: Path, tmp_path: Path) -> Non
     assert done.epochs[-1].loss < 0.7 * done.epochs[0].loss
     assert done.best.iou > 0.7
     model = load_model(done.path)
-    assert model.card.intensity is not None and model.card.gap == 2
     image = np.asarray(Image.open(cells / "images" / "0.png"))
     truth = np.asarray(Image.open(cells / "masks" / "0.png")) > 0
     assert (segment(image, model).compute().astype(bool) == truth).mean() > 0.85
@@ -80,42 +43,49 @@ def test_what_lies_beside_the_model(cells: Path, tmp_path: Path) -> None:
     assert float(rows[-1]["loss"]) == done.epochs[-1].loss
     with Image.open(tmp_path / "m.png") as picture:
         assert picture.size == (3 * 72, 72)
-    assert not list(tmp_path.glob("*.partial"))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"m.pt", "m.state.pt", "m.csv", "m.png"}
     assert "3 images to train with, 1 held back; instances" in said[0]
+    assert said[1].startswith("12 steps, about ")
     assert said[-1].startswith("epoch 3/3: loss")
 
 
-class Stopped(BaseException):
-    """Something that kills a run."""
+def test_the_card_tells_what_the_model_is(cells: Path, tmp_path: Path) -> None:
+    done = train(cells, tmp_path / "m.pt", settings=SHORT, device="cpu")
+    card = load_model(done.path).card
+    assert card.intensity is not None and card.name == "m"
+    assert (card.gap, card.instances) == (2, True)
+    # Discs of radius 7, overlapped by others and cut off by the border.
+    assert card.diameters is not None and card.diameters[0] < 12 < card.diameters[1] < 14
+    assert card.about == {
+        "recipe": "fast: 3 images, 1 epochs of 1 tiles of 32 px, rate 0.001, seed 7"
+    }
+    assert f"IoU {done.best.iou:.3f} after epoch 1" in str(card.scores["images held back"])
 
 
-@pytest.mark.parametrize("recipe", ["fast", "paper"])
-def test_resuming_is_bit_for_bit_as_if_nothing_had_happened(
-    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Any
-) -> None:
-    settings = replace(TINY, recipe=recipe)
-    whole = train(cells, tmp_path / "whole.pt", settings=settings, device="cpu")
-    steps = 0
+def test_class_maps_make_a_model_of_classes(tmp_path: Path) -> None:
+    data = write_cells(tmp_path / "data")
+    for path in (data / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    done = train(data, tmp_path / "m.pt", settings=SHORT, val_share=0, device="cpu")
+    card = load_model(done.path).card
+    assert (card.gap, card.instances, card.scores) == (0, False, {})
+    assert card.diameters is not None
 
-    def stop_in_the_second_epoch(self: Any, *parts: torch.Tensor) -> float:
-        nonlocal steps
-        steps += 1
-        if steps == TINY.steps + 3:
-            raise Stopped
-        return original(self, *parts)
 
-    original = fit._Run._step
-    monkeypatch.setattr(fit._Run, "_step", stop_in_the_second_epoch)
-    with pytest.raises(Stopped):
-        train(cells, tmp_path / "part.pt", settings=settings, device="cpu")
-    monkeypatch.undo()
-    rest = train(cells, tmp_path / "part.pt", settings=settings, resume=True, device="cpu")
-    assert same(weights(tmp_path / "whole.pt"), weights(tmp_path / "part.pt"))
-    states = [
-        torch.load(tmp_path / f"{name}.state.pt", weights_only=True) for name in ("whole", "part")
-    ]
-    assert same(states[0]["weights"], states[1]["weights"])
-    assert [e.loss for e in rest.epochs] == [e.loss for e in whole.epochs]
+def test_what_another_model_was_told_about_stays_with_it(cells: Path, tmp_path: Path) -> None:
+    from bigunet import save_model
+
+    first = train(cells, tmp_path / "a.pt", settings=replace(SHORT, width=3), device="cpu")
+    save_model(load_model(first.path), first.path, about={"note": "x"}, scores={"elsewhere": 1})
+    settings = replace(SHORT, learning_rate=1e-12)
+    train(cells, tmp_path / "b.pt", settings=settings, init=first.path, device="cpu")
+    before, after = weights(first.path), weights(tmp_path / "b.pt")
+    card = load_model(tmp_path / "b.pt").card
+    assert load_model(tmp_path / "b.pt").width == 3
+    assert all(np.allclose(before[k], after[k], atol=1e-6) for k in before)
+    assert set(card.about) == {"recipe"} and card.about["recipe"].endswith("begun with a")
+    assert set(card.scores) == {"images held back"}
 
 
 def test_the_seed_decides(cells: Path, tmp_path: Path) -> None:
@@ -127,40 +97,38 @@ def test_the_seed_decides(cells: Path, tmp_path: Path) -> None:
     assert not same(weights(one.path), weights(other.path))
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_model(
-    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    return np.stack([image, image // 2, 255 - image], axis=-1)
+
+
+def as_rgba(image: np.ndarray) -> np.ndarray:
+    return np.dstack([as_rgb(image), np.full_like(image, 255)])
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "change", "channels", "kind"),
+    [
+        (1, 72, np.asarray, 1, "percentile"),  # one image
+        (2, 20, np.asarray, 1, "percentile"),  # smaller than a tile
+        (2, 72, lambda i: i.astype(np.uint16) * 200, 1, "percentile"),
+        (2, 72, as_rgb, 3, "range"),
+        (2, 72, as_rgba, 3, "range"),
+    ],
+)
+def test_kinds_of_images(
+    tmp_path: Path, count: int, side: int, change: Any, channels: int, kind: str
 ) -> None:
-    steps = 0
-
-    def break_later(self: Any, *parts: torch.Tensor) -> float:
-        nonlocal steps
-        steps += 1
-        return float("nan") if steps > TINY.steps else original(self, *parts)
-
-    original = fit._Run._step
-    monkeypatch.setattr(fit._Run, "_step", break_later)
-    with pytest.raises(
-        RunError, match=r"loss is nan in epoch 2, step 1; .*m\.pt holds the best of 1"
-    ):
-        train(cells, tmp_path / "m.pt", settings=TINY, device="cpu")
-    assert load_model(tmp_path / "m.pt").width == 2
-
-
-def test_it_stops_early(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = replace(TINY, epochs=30, steps=1, patience=2, learning_rate=1e-12)
-    scores = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(fit, "validate", lambda *_: fit.Score(f1=next(scores), iou=0.5))
-    done = train(cells, tmp_path / "m.pt", settings=settings, device="cpu")
-    assert len(done.epochs) == 4 and done.best.epoch == 2
-
-
-def test_a_model_to_begin_with(cells: Path, tmp_path: Path) -> None:
-    first = train(cells, tmp_path / "a.pt", settings=replace(TINY, width=3), device="cpu")
-    settings = replace(TINY, epochs=1, steps=1, learning_rate=1e-12)
-    train(cells, tmp_path / "b.pt", settings=settings, init=first.path, device="cpu")
-    before, after = weights(first.path), weights(tmp_path / "b.pt")
-    assert load_model(tmp_path / "b.pt").width == 3
-    assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+    data = write_cells(tmp_path / "data", count, side)
+    for path in (data / "images").iterdir():
+        tifffile.imwrite(path.with_suffix(".tif"), change(np.asarray(Image.open(path))))
+        path.unlink()
+    said: list[str] = []
+    options: dict[str, Any] = {"masks": "instances", "progress": said.append}
+    done = train(data, tmp_path / "m.pt", settings=SHORT, device="cpu", **options)
+    model = load_model(done.path)
+    assert model.in_channels == channels
+    assert model.card.intensity is not None and model.card.intensity.kind == kind
+    assert ("there is one image only" in said[0]) == (count == 1)
 
 
 @pytest.mark.parametrize(
@@ -179,13 +147,24 @@ def test_what_cannot_work_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_table_of_images_is_not_replaced_by_the_log(cells: Path, tmp_path: Path) -> None:
+    table = tmp_path / "m.csv"
+    table.write_text("name,subset\n0,train\n1,val\n")
+    for overwrite, error in ((False, OutputExistsError), (True, InputError)):
+        with pytest.raises(error, match=r"m\.csv .*choose another name"):
+            train(cells, tmp_path / "m.pt", settings=SHORT, val=table, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+
+
 def test_a_model_is_not_replaced_unasked(cells: Path, tmp_path: Path) -> None:
-    train(cells, tmp_path / "m.pt", settings=replace(TINY, epochs=1), device="cpu")
+    train(cells, tmp_path / "m.pt", settings=SHORT, device="cpu")
     with pytest.raises(OutputExistsError, match="--resume"):
-        train(cells, tmp_path / "m.pt", settings=TINY, device="cpu")
+        train(cells, tmp_path / "m.pt", settings=SHORT, device="cpu")
     with pytest.raises(ModelError, match="other settings"):
-        train(cells, tmp_path / "m.pt", settings=replace(TINY, seed=1), resume=True, device="cpu")
-    train(cells, tmp_path / "m.pt", settings=TINY, overwrite=True, device="cpu")
+        train(cells, tmp_path / "m.pt", settings=replace(SHORT, seed=1), resume=True, device="cpu")
+    with pytest.raises(ModelError, match="other data"):
+        train(cells, tmp_path / "m.pt", settings=SHORT, resume=True, val_share=0.5, device="cpu")
+    train(cells, tmp_path / "m.pt", settings=SHORT, overwrite=True, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -200,26 +179,6 @@ def test_a_model_is_not_replaced_unasked(cells: Path, tmp_path: Path) -> None:
 def test_settings_that_cannot_be_meant(name: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Training(**{name: value})
-
-
-def test_a_step_weighs_what_is_known_only(cells: Path) -> None:
-    dataset = fit.open_dataset(cells)
-    weights_of = set_weights(dataset.train, 2, TINY)
-    rule = fit.default_rule(dataset.dtype, 1)
-    steps = list(Steps(PreparedExamples(dataset.train, rule), weights_of, TINY).epoch(0))
-    assert len(steps) == TINY.steps
-    side = TINY.output + 2 * TINY.margin
-    for step in steps:
-        assert step.image.shape == (1, side, side)
-        assert step.weights.shape == step.target.shape == (TINY.output,) * 2
-        assert set(np.unique(step.target)) <= {0, 1} and (step.weights >= 0).all()
-
-
-def test_objects_of_two_classes_need_no_gap() -> None:
-    ids = np.repeat(np.array([[1, 1, 2, 2, 3, 3]], np.int32), 3, axis=0)
-    apart, classes = make_target(ids, np.array([0, 1, 1, 2], np.uint8), np.ones(ids.shape, bool), 2)
-    assert apart[0].tolist() == [1, 0, 0, 2, 3, 3]
-    assert classes[0].tolist() == [1, 0, 0, 1, 2, 2]
 
 
 def test_images_are_read_once_for_all_epochs(

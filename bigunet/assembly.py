@@ -1,0 +1,138 @@
+"""From classes of blocks to objects of the slide: the tasks around the merges.
+
+A task looks at one block, and at what is staged of its neighbours as far as the rules
+reach; the merges between (see `bigunet.instances.rules`) need the blocks' records only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from dask.delayed import Delayed
+
+from bigunet.cluster import Executor, task
+from bigunet.geometry import Block
+from bigunet.images.output import Output, write_window
+from bigunet.instances.block import BlockRecord, Runs, label_block
+from bigunet.instances.collect import Objects
+from bigunet.instances.neighbours import plane_structure
+from bigunet.instances.refine import RefinedRecord, refine_block
+from bigunet.instances.split import split_classes
+from bigunet.plan import Plan, block_text
+from bigunet.staging import Stage, Staging
+
+__all__ = [
+    "median_diameter",
+    "refine_tasks",
+    "relabel_tasks",
+    "split_tasks",
+    "stage_classes",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+Offsets: TypeAlias = npt.NDArray[np.int64]
+
+
+def stage_classes(
+    staging: Staging, at: int, block: Block, classes: npt.NDArray[np.uint8]
+) -> BlockRecord | None:
+    """Label a block of plane ``at`` and stage its labels; to split, stage its classes only.
+
+    Returns
+    -------
+    BlockRecord or None
+        For the merge; None where `split_tasks` are to follow.
+    """
+    if staging.rules.split is None:
+        return _stage_labels(staging, at, block, classes)
+    staging.write("classes", at, block, Runs.of(classes[None]))
+    return None
+
+
+def split_tasks(plan: Plan, executor: Executor) -> Iterator[Delayed]:
+    """Yield the tasks that split objects in each block; each gives (number, BlockRecord)."""
+    shared = executor.share(plan.staging)
+    for at, plane, block in plan.work():
+        yield task(_split, shared, at, block, where=block_text(plane, block))
+
+
+def refine_tasks(plan: Plan, objects: Objects, executor: Executor) -> Iterator[Delayed]:
+    """Yield the tasks that apply the rules to merged ids; each gives (number, RefinedRecord)."""
+    shared = executor.share((plan.staging, objects.merged.offsets))
+    for at, plane, block in plan.work():
+        yield task(_refine, shared, at, block, where=block_text(plane, block))
+
+
+def relabel_tasks(
+    plan: Plan, output: Output, objects: Objects, executor: Executor
+) -> Iterator[Delayed]:
+    """Yield the tasks that write the ids of staged labels; each gives its pixels."""
+    stage = "refined" if plan.rules and plan.rules.refine else "labels"
+    shared = executor.share((plan.staging, output, stage))
+    offsets = objects.merged.offsets
+    for number, (at, plane, block) in enumerate(plan.work()):
+        first, stop = int(offsets[number]), int(offsets[number + 1])
+        where = block_text(plane, block)
+        yield task(_relabel, shared, at, plane.index, block, first, stop - first, where=where)
+
+
+def median_diameter(objects: Objects) -> float | None:
+    """Return the median of the diameters of circles as large as the objects, in pixels."""
+    if objects.count == 0:
+        return None
+    return float(np.median(np.sqrt(objects.area[1:] * (4 / np.pi))))
+
+
+def _split(staging: Staging, at: int, block: Block) -> tuple[int, BlockRecord]:
+    classes, (y, x) = staging.classes(at, block)
+    values = split_classes(
+        classes,
+        origin=staging.origin(at, y, x),
+        whole=staging.whole,
+        max_diameter=staging.rules.halo,
+    )
+    inside = block.y.shift(-y.start).slice, block.x.shift(-x.start).slice
+    return staging.number(at, block), _stage_labels(staging, at, block, values[0][inside])
+
+
+def _stage_labels(staging: Staging, at: int, block: Block, values: Array) -> BlockRecord:
+    """Label a block by its values and stage the labels."""
+    runs, record = label_block(
+        values[None],
+        plane_structure(3),
+        origin=staging.origin(at, block.y, block.x),
+        whole=staging.whole,
+        by_class=True,
+        sizes=True,
+    )
+    staging.write("labels", at, block, runs)
+    return record
+
+
+def _refine(shared: tuple[Staging, Offsets], at: int, block: Block) -> tuple[int, RefinedRecord]:
+    staging, offsets = shared
+    runs, record = refine_block(
+        staging.ids(at, block, offsets),
+        staging.rules,
+        origin=staging.origin(at, block.y, block.x),
+        whole=staging.whole,
+    )
+    staging.write("refined", at, block, runs)
+    return staging.number(at, block), record
+
+
+def _relabel(
+    shared: tuple[Staging, Output, Stage],
+    at: int,
+    index: tuple[int, ...],
+    block: Block,
+    first: int,
+    count: int,
+) -> int:
+    staging, output, stage = shared
+    ids = staging.read(stage, at, block).expand(staging.read_ids(stage, first, count))
+    write_window(output, 0, index, block.y.slice, block.x.slice, ids[0])
+    return block.pixels

@@ -1,0 +1,1 @@
+"""Labels for other programs: outlines as GeoJSON, pixels as OME-TIFF."""

@@ -1,0 +1,1 @@
+"""A table of measurements, one row for each object of a stored label."""
