@@ -82,7 +82,7 @@ def test_scores_and_classes_are_those_of_the_whole_image(case: dict[str, Any]) -
     assert_same_classes(classes.compute(), expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(cases())
 def test_averaged_scores_and_classes_are_those_of_the_whole_image(case: dict[str, Any]) -> None:
     image = random_image((case["channels"], *case["shape"]), case["dtype"], case["seed"])

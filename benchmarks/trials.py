@@ -1,0 +1,139 @@
+"""What the trials of training share: which images, train on them, segment others, score those."""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+
+import bigunet
+from bigunet.metrics.report import Evaluation
+from bigunet.training.files import read_image
+from bigunet.training.settings import Training
+
+__all__ = [
+    "DATA",
+    "Image",
+    "fit",
+    "hold_back",
+    "nuclei_images",
+    "object_figures",
+    "run_side_by_side",
+    "score_objects",
+    "write_table",
+]
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Where the annotated images are; see docs/training.md for their sources."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A row of ``dsb2018/split.csv``."""
+
+    name: str
+    subset: str
+    group: str
+    domain: str
+    channels: int
+
+
+def nuclei_images(data: Path, subset: str, *domains: str) -> list[Image]:
+    """Return the nuclei images of a subset, and of some domains only."""
+    with (data / "split.csv").open(newline="", encoding="utf-8") as file:
+        rows = [
+            Image(r["name"], r["subset"], r["group"], r["domain"], int(r["channels"]))
+            for r in csv.DictReader(file)
+        ]
+    return [r for r in rows if r.subset == subset and (not domains or r.domain in domains)]
+
+
+def hold_back(images: Sequence[Image], share: float, seed: int) -> tuple[list[Image], list[Image]]:
+    """Split images into those to train with and those held back, whole groups of each domain."""
+    held: set[str] = set()
+    for domain in sorted({image.domain for image in images}):
+        own = [image for image in images if image.domain == domain]
+        sizes = Counter(image.group for image in own)
+        groups = sorted(sizes)
+        random.Random(seed).shuffle(groups)
+        taken = 0
+        for group in groups:
+            if taken + sizes[group] / 2 <= share * len(own):
+                held.add(group)
+                taken += sizes[group]
+    return (
+        [image for image in images if image.group not in held],
+        [image for image in images if image.group in held],
+    )
+
+
+def write_table(path: Path, train: Iterable[Image], val: Iterable[Image] = ()) -> Path:
+    """Write a table as ``bigunet train --val`` takes it: which images are used, and for what."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("name", "subset", "group"))
+        for subset, images in (("train", train), ("val", val)):
+            table.writerows((image.name, subset, image.group) for image in images)
+    return path
+
+
+def fit(data: Path, output: Path, table: Path, settings: Training, **options: Any) -> Path:
+    """Train with a table of images; without rows ``val`` the last epoch's network is the result."""
+    bigunet.train(
+        data, output, settings=settings, masks="instances", val=table, val_share=0, **options
+    )
+    return output
+
+
+def score_objects(
+    data: Path,
+    images: Sequence[Image],
+    segment: Callable[[np.ndarray], np.ndarray],
+) -> Evaluation:
+    """Segment images into objects and score them with ``bigunet.evaluate``, pooled.
+
+    ``segment`` takes (C, Y, X) pixels as stored and returns (Y, X) ids.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found, truth = Path(folder, "found"), Path(folder, "truth")
+        found.mkdir()
+        truth.mkdir()
+        for image in images:
+            ids = segment(read_image(data / "image" / f"{image.name}.png"))
+            tifffile.imwrite(found / f"{image.name}.tif", np.asarray(ids, np.uint16))
+            shutil.copy(data / "label" / f"{image.name}.png", truth)
+        return bigunet.evaluate(found, truth, kind="instances")
+
+
+def object_figures(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what is reported of objects."""
+    counts = evaluation.pooled.objects
+    if counts is None:
+        raise ValueError("there are no objects in this evaluation")
+    return {
+        "images": len(evaluation.images),
+        "ap": [round(value, 4) for value in counts.ap],
+        "f1": [round(value, 4) for value in counts.f1],
+        "seg": round(counts.seg, 4),
+        "touching": counts.touching,
+        "merged": counts.merged,
+    }
+
+
+def run_side_by_side(function: Callable[..., Any], cases: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call a function with each case in a process of its own, one per core, one thread each."""
+    with ProcessPoolExecutor(
+        torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        return list(pool.map(function, *zip(*cases, strict=True)))
