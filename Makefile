@@ -1,12 +1,10 @@
 # Two targets do everything on a bare machine with Python 3.11 or newer:
-#   make demo    environment, install, sample slide, segmentation, picture
+#   make demo    environment, install, sample slide, segmentation, table, picture
 #   make test    environment, install, whole suite
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
 DEMO_SIZE ?= 2048
-# Until a trained model ships: a U-Net whose weights are set by hand.
-DEMO_MODEL ?= $(DEMO)/threshold.pt
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -14,7 +12,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help demo test lint install clean
 
 help:
-	@echo "make demo     install, make a sample slide, segment it, draw it into $(DEMO)/"
+	@echo "make demo     install, make a sample slide, segment, measure and draw it in $(DEMO)/"
 	@echo "make test     install, run all tests and checks"
 	@echo "make lint     install, format check, lint, types"
 	@echo "make install  the environment in $(VENV) only"
@@ -31,16 +29,17 @@ $(STAMP): pyproject.toml constraints.txt
 
 # Begins anew each time; the commands are the ones a user would type.
 demo: $(STAMP)
-	rm -rf $(DEMO)/slide.zarr $(DEMO)/overlay.png
+	rm -rf $(DEMO)/slide.zarr $(DEMO)/nuclei.csv $(DEMO)/overlay.png
 	mkdir -p $(DEMO)
 	$(BIN)/bigunet sample $(DEMO)/slide.zarr --size $(DEMO_SIZE) --seed 0
-	$(BIN)/python -m benchmarks.threshold_model $(DEMO_MODEL)
-	$(BIN)/bigunet segment $(DEMO)/slide.zarr --model $(DEMO_MODEL) --name threshold
-	$(BIN)/bigunet preview $(DEMO)/slide.zarr --labels threshold $(DEMO)/overlay.png
+	$(BIN)/bigunet segment $(DEMO)/slide.zarr --model nuclei --min-area 30
+	$(BIN)/bigunet evaluate $(DEMO)/slide.zarr/labels/nuclei $(DEMO)/slide.zarr/labels/truth
+	$(BIN)/bigunet measure $(DEMO)/slide.zarr --labels nuclei --output $(DEMO)/nuclei.csv
+	$(BIN)/bigunet preview $(DEMO)/slide.zarr --labels nuclei $(DEMO)/overlay.png
 	@echo
 	@echo "slide    $(DEMO)/slide.zarr"
-	@echo "model    $(DEMO_MODEL)"
-	@echo "labels   $(DEMO)/slide.zarr/labels/threshold"
+	@echo "labels   $(DEMO)/slide.zarr/labels/nuclei, truth"
+	@echo "table    $(DEMO)/nuclei.csv"
 	@echo "picture  $(DEMO)/overlay.png  <- open this"
 
 test: $(STAMP)
