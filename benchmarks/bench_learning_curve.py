@@ -65,14 +65,14 @@ def run(
         score_objects(data, held, lambda pixels: bigunet.objects(pixels, model)[0].compute())
     )
     seconds = round(time.monotonic() - began)
-    return {"images": count, "elastic": elastic, "seed": seed, **figures, "seconds": seconds}
+    return {"annotated": count, "elastic": elastic, "seed": seed, **figures, "seconds": seconds}
 
 
 def table_lines(runs: list[dict[str, Any]]) -> list[str]:
     """Return medians over the seeds, with the lowest and the highest."""
     lines = ["images  elastic  F1@0.5 (each)             AP@0.5"]
-    for count, elastic in sorted({(one["images"], one["elastic"]) for one in runs}):
-        same = [r for r in runs if (r["images"], r["elastic"]) == (count, elastic)]
+    for count, elastic in sorted({(one["annotated"], one["elastic"]) for one in runs}):
+        same = [r for r in runs if (r["annotated"], r["elastic"]) == (count, elastic)]
         f1, ap = ([one[key][0] for one in same] for key in ("f1", "ap"))
         each = ", ".join(f"{value:.3f}" for value in f1)
         lines.append(
