@@ -77,7 +77,8 @@ def train(data: Path, recipe: Recipe, output: Path, table: Path) -> list[str]:
         *("--tile", "260", "--scale", "1.25", "--patience", str(recipe.epochs)),
     ]
     command = ["train", str(data), "--output", str(output), "--val", str(table), *options]
-    subprocess.run([sys.executable, "-m", "bigunet.cli.main", *command], check=True)
+    call = "from bigunet.cli.main import main; main()"
+    subprocess.run([sys.executable, "-c", call, *command], check=True)
     return options
 
 

@@ -27,7 +27,6 @@ from benchmarks import (
     train_models,
     trials,
 )
-from bigunet.errors import NotFoundError
 
 Run = Callable[..., dict[str, Any]]
 TINY = ("--steps", "1", "--tile", "20", "--width", "2")
@@ -204,9 +203,6 @@ def test_a_trained_model_is_tuned_scored_and_described(
     assert made.card.scores["fluorescence, images not trained on"] == text
 
 
-@pytest.mark.xfail(
-    raises=NotFoundError, reason="bigunet.cli.main does nothing when it is run as a module"
-)
 def test_models_are_trained_with_the_command(few_nuclei: Path, tmp_path: Path) -> None:
     import bigunet
 
