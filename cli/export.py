@@ -9,11 +9,11 @@ import click
 from .command import Command, option
 from .options import (
     MAIN,
-    RUNNING,
     image_argument,
     json_option,
     labels_option,
     quiet_option,
+    scheduler_option,
     verbose_option,
     workers_option,
 )
@@ -31,14 +31,7 @@ __all__ = ["export"]
 @verbose_option(MAIN)
 @quiet_option(MAIN)
 @workers_option
-@option(
-    RUNNING,
-    "--scheduler",
-    default="threads",
-    show_default=True,
-    metavar="WHERE",
-    help="threads, sync, processes, or the address or scheduler file of a Dask cluster.",
-)
+@scheduler_option
 def export(
     image: str, *, out: str, as_json: bool, verbose: bool, quiet: bool, **settings: Any
 ) -> None:

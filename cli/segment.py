@@ -24,6 +24,7 @@ from .options import (
     precision_option,
     quiet_option,
     region_option,
+    scheduler_option,
     verbose_option,
     workers_option,
 )
@@ -131,14 +132,7 @@ OVERLAPS = ("auto", "map_overlap", "direct")
     metavar="PX",
     help="Side of one forward pass.  [default: chosen]",
 )
-@option(
-    RUNNING,
-    "--scheduler",
-    default="threads",
-    show_default=True,
-    metavar="WHERE",
-    help="threads, sync, processes, or the address or scheduler file of a Dask cluster.",
-)
+@scheduler_option
 @workers_option
 @option(
     RUNNING,
