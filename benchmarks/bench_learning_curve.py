@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import bigunet
 from bigunet.training.augment import Augmentation
 from bigunet.training.settings import Training
 
@@ -25,13 +23,10 @@ from .measure import save_results
 from .trials import (
     DATA,
     Image,
-    fit,
     hold_back,
     nuclei_images,
-    object_figures,
     run_side_by_side,
-    score_objects,
-    write_table,
+    train_and_score,
 )
 
 ELASTIC_SD = 10.0
@@ -58,12 +53,7 @@ def run(
         seed=seed,
         augmentation=Augmentation(elastic_sd=elastic),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        table = write_table(Path(folder, "images.csv"), chosen)
-        model = bigunet.load_model(fit(data, Path(folder, "unet.pt"), table, settings))
-    figures = object_figures(
-        score_objects(data, held, lambda pixels: bigunet.objects(pixels, model)[0].compute())
-    )
+    figures = train_and_score(data, chosen, held, settings)
     seconds = round(time.monotonic() - began)
     return {"annotated": count, "elastic": elastic, "seed": seed, **figures, "seconds": seconds}
 

@@ -10,24 +10,19 @@ threshold included, is the same. Scores whole groups of images that were held ba
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import bigunet
 from bigunet.training.settings import Training
 
 from .measure import save_results
 from .trials import (
     DATA,
-    fit,
     hold_back,
     nuclei_images,
-    object_figures,
     run_side_by_side,
-    score_objects,
-    write_table,
+    train_and_score,
 )
 
 
@@ -37,12 +32,7 @@ def run(data: Path, w0: float, seed: int, steps: int, tile: int, width: int) -> 
     images = nuclei_images(data, "train", "fluorescence")
     train, held = hold_back(images, 0.2, seed=1)
     settings = Training(width=width, epochs=1, steps=steps, tile=tile, w0=w0, seed=seed)
-    with tempfile.TemporaryDirectory() as folder:
-        table = write_table(Path(folder, "images.csv"), train)
-        model = bigunet.load_model(fit(data, Path(folder, "unet.pt"), table, settings))
-    figures = object_figures(
-        score_objects(data, held, lambda pixels: bigunet.objects(pixels, model)[0].compute())
-    )
+    figures = train_and_score(data, train, held, settings)
     share = figures["merged"] / max(1, figures["touching"])
     seconds = round(time.monotonic() - began)
     return {"w0": w0, "seed": seed, "merged_share": round(share, 4), **figures, "seconds": seconds}

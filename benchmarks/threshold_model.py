@@ -29,7 +29,7 @@ def threshold_model(threshold: float = 0.15, width: int = 2, depth: int = 2) -> 
         # The first feature carries the image: down, over the skip connection, and up.
         for convolutions in (model.contract[0], model.expand[0]):
             # What a ModuleList holds is a Module to mypy; these are Sequential.
-            for layer in convolutions:  # type: ignore[union-attr]
+            for layer in convolutions:
                 if isinstance(layer, nn.Conv2d):
                     layer.weight[0, 0] = BINOMIAL
         model.head.weight[1, 0] = 1

@@ -70,8 +70,8 @@ RECIPES = {
 DOMAINS = ("fluorescence", "stained_rgb", "brightfield_gray")
 
 
-def train(data: Path, recipe: Recipe, output: Path, table: Path) -> list[str]:
-    """Run ``bigunet train`` and return the command's options."""
+def train(data: Path, recipe: Recipe, output: Path, table: Path) -> None:
+    """Run ``bigunet train``."""
     options = [
         *("--masks", "instances", "--epochs", str(recipe.epochs), "--steps", str(recipe.steps)),
         *("--tile", "260", "--scale", "1.25", "--patience", str(recipe.epochs)),
@@ -79,7 +79,6 @@ def train(data: Path, recipe: Recipe, output: Path, table: Path) -> list[str]:
     command = ["train", str(data), "--output", str(output), "--val", str(table), *options]
     call = "from bigunet.cli.main import main; main()"
     subprocess.run([sys.executable, "-c", call, *command], check=True)
-    return options
 
 
 def score(data: Path, images: list[Image], model: UNet, min_area: int) -> Evaluation:

@@ -25,12 +25,12 @@ from bigunet.training.settings import Training
 __all__ = [
     "DATA",
     "Image",
-    "fit",
     "hold_back",
     "nuclei_images",
     "object_figures",
     "run_side_by_side",
     "score_objects",
+    "train_and_score",
     "write_table",
 ]
 
@@ -88,12 +88,28 @@ def write_table(path: Path, train: Iterable[Image], val: Iterable[Image] = ()) -
     return path
 
 
-def fit(data: Path, output: Path, table: Path, settings: Training, **options: Any) -> Path:
-    """Train with a table of images; without rows ``val`` the last epoch's network is the result."""
-    bigunet.train(
-        data, output, settings=settings, masks="instances", val=table, val_share=0, **options
-    )
-    return output
+def train_and_score(
+    data: Path, train: Iterable[Image], held: Sequence[Image], settings: Training
+) -> dict[str, Any]:
+    """Train on some images to the last step; return the figures of objects found in others."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_table(Path(folder, "images.csv"), train)
+        trained = bigunet.train(
+            data,
+            Path(folder, "unet.pt"),
+            settings=settings,
+            masks="instances",
+            val=table,
+            val_share=0,
+        )
+        model = bigunet.load_model(trained.path)
+
+    def segment(pixels: np.ndarray) -> np.ndarray:
+        ids: np.ndarray = bigunet.objects(pixels, model)[0].compute()
+        return ids
+
+    figures = object_figures(score_objects(data, held, segment))
+    return {**figures, "train_seconds": round(trained.epochs[0].seconds, 1)}
 
 
 def score_objects(
