@@ -62,7 +62,7 @@ def is_listed(path: Path, name: str) -> bool:
             attributes = dict(zarr.open_group(folder, mode="r", use_consolidated=False).attrs)
         except FileNotFoundError:
             continue
-        attributes = attributes.get("ome", attributes)  # type: ignore[assignment]
+        attributes = attributes.get("ome", attributes)
         if folder.name == name and "multiscales" in attributes:
             return True
         listed = attributes.get("labels", listed)
@@ -91,7 +91,7 @@ def identity_model(classes: int = 2, depth: int = 1) -> UNet:
             parameter.zero_()
         # The pixel goes over the skip connection unchanged.
         for convolutions in (model.contract[0], model.expand[0]):
-            for layer in convolutions:  # type: ignore[union-attr]
+            for layer in convolutions:
                 if isinstance(layer, torch.nn.Conv2d):
                     layer.weight[0, 0, 1, 1] = 1
         for k in range(classes):

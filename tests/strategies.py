@@ -61,7 +61,7 @@ def _padded(image: np.ndarray, depth: int) -> np.ndarray:
 
 def _one_pass(padded: np.ndarray, model: UNet) -> np.ndarray:
     last = torch.channels_last
-    network = copy.deepcopy(model).eval().to(memory_format=last)  # type: ignore[call-overload]
+    network = copy.deepcopy(model).eval().to(memory_format=last)
     with torch.inference_mode():
         whole = torch.from_numpy(padded.copy())[None].contiguous(memory_format=last)
         scores: np.ndarray = network(whole)[0].contiguous().numpy()

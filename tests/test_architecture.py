@@ -185,7 +185,6 @@ def test_import_bigunet_loads_nothing_heavy() -> None:
     assert not loaded_by("import bigunet") & HEAVY
 
 
-@pytest.mark.skipif("bigunet.images.open" not in SOURCES, reason="not written yet")
 def test_opening_images_loads_no_network() -> None:
     loaded = loaded_by("import bigunet.images.open")
     assert not loaded & {"torch", "ome_zarr", "distributed", "click", "rich"}

@@ -189,7 +189,7 @@ def test_verify_exits_with_1_where_pixels_differ(monkeypatch: pytest.MonkeyPatch
         return Verified(ok=ok)
 
     module = ModuleType("bigunet.verification")
-    module.verify_image = verify_image  # type: ignore[attr-defined]
+    module.verify_image = verify_image
     monkeypatch.setitem(sys.modules, "bigunet.verification", module)
     done = run("verify", "a.zarr", "--labels", "n", "--model", "m.pt", "--windows", "3", "--json")
     assert done.exit_code == (0 if ok else 1)

@@ -64,8 +64,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return call
 
     pipeline = ModuleType("bigunet.pipeline")
-    pipeline.segment_image = record("segment")  # type: ignore[attr-defined]
-    pipeline.plan_image = record("plan")  # type: ignore[attr-defined]
+    pipeline.segment_image = record("segment")
+    pipeline.plan_image = record("plan")
     monkeypatch.setitem(sys.modules, "bigunet.pipeline", pipeline)
     return recorded
 

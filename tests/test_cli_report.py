@@ -45,8 +45,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 
     def install(segment_image: Callable[..., Any]) -> None:
         pipeline = ModuleType("bigunet.pipeline")
-        pipeline.segment_image = segment_image  # type: ignore[attr-defined]
-        pipeline.plan_image = segment_image  # type: ignore[attr-defined]
+        pipeline.segment_image = segment_image
+        pipeline.plan_image = segment_image
         monkeypatch.setitem(sys.modules, "bigunet.pipeline", pipeline)
 
     return install

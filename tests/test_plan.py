@@ -45,12 +45,12 @@ def test_projected_activations_are_what_torch_allocates(
     tmp_path: Path, depth: int, width: int, channels: int
 ) -> None:
     last = torch.channels_last
-    model = UNet(channels, 2, width, depth).eval().to(memory_format=last)  # type: ignore[call-overload]
+    model = UNet(channels, 2, width, depth).eval().to(memory_format=last)
     side = input_size(legal_output(100, depth), depth)
     image = torch.zeros(1, channels, side, side).contiguous(memory_format=last)
 
     def one_pass(turned: torch.Tensor) -> torch.Tensor:
-        return model(turned.contiguous(memory_format=last))[0]  # type: ignore[no-any-return]
+        return model(turned.contiguous(memory_format=last))[0]
 
     plain = image.nbytes + most_allocated(lambda: one_pass(image), tmp_path)
     assert plain <= forward_bytes(model, (side, side)) <= 1.25 * plain

@@ -142,6 +142,7 @@ def _opened(path: Path, *, zipped: bool) -> Iterator[IO[bytes]]:
             return
         # Neither name nor time: the same objects give the same bytes.
         with gzip.GzipFile("", "wb", 6, file, mtime=0) as archive:
+            # A GzipFile is written to as any file, but is not declared as one.
             yield archive  # type: ignore[misc]
 
 

@@ -36,9 +36,11 @@ def open_array(root: Path | str, key: str, zarr_format: int) -> zarr.Array[Any]:
     with warnings.catch_warnings():
         # Old writers' habits (an empty list of filters, say) are no news to our users.
         warnings.simplefilter("ignore")
+        # zarr wants a literal 2 or 3, and says itself if it is none.
         array = zarr.open_array(store=store, path=key, mode="r", zarr_format=zarr_format)  # type: ignore[arg-type]
     is_blosc = any("blosc" in type(c).__name__.lower() for c in array.compressors[-1:])
     if is_blosc and array.shards is None:
+        # It is the store above; zarr declares the base class only.
         array.store.blosc_bytes = math.prod(array.chunks) * max(8, array.dtype.itemsize)  # type: ignore[attr-defined]
     return array
 

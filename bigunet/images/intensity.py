@@ -109,6 +109,7 @@ def as_rule(value: IntensityRule | str | Sequence[float] | Pixels) -> IntensityR
         return value
     if isinstance(value, str):
         low, high = _DEFAULTS.get(value, (0.0, 1.0))
+        # The rule refuses a kind that is none.
         return IntensityRule(kind=value, low=low, high=high)  # type: ignore[arg-type]
     given: Any = value
     values = list(given) if isinstance(given, Sequence | np.ndarray) else []

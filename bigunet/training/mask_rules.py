@@ -131,6 +131,7 @@ def _kind(
     kept: list[int], counts: Mapping[int, int], masks: str, names: tuple[str, ...] | None
 ) -> Kind:
     if masks == "classes" or masks == "instances":
+        # mypy narrows no str to the literals that it was compared with.
         return masks  # type: ignore[return-value]
     if masks != "auto":
         raise InputError(f"masks {masks!r}: use 'auto', 'classes' or 'instances'")

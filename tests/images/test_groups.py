@@ -39,7 +39,7 @@ def test_groups_of_both_formats(tmp_path: Path) -> None:
     (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
     assert read_group(tmp_path) == Group(zarr_format=2, node="group", ome={}, attributes={})
     (tmp_path / ".zattrs").write_text('{"labels": ["a"]}')
-    assert parse_labels(read_group(tmp_path).ome) == ("a",)  # type: ignore[union-attr]
+    assert parse_labels(read_group(tmp_path).ome) == ("a",)
     # Where both are, Zarr v3 is taken, like zarr does.
     attributes = {"ome": {"version": "0.5"}, "other": 1}
     (tmp_path / "zarr.json").write_text(json.dumps({"attributes": attributes}))

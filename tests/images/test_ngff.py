@@ -18,7 +18,7 @@ YX = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 
 def group(entry: Any, *, version: str | None = None, zarr_format: int = 2) -> Group:
     ome = {"multiscales": [entry]} | ({"version": version} if version else {})
-    return Group(zarr_format=zarr_format, node="group", ome=ome, attributes={})  # type: ignore[arg-type]
+    return Group(zarr_format=zarr_format, node="group", ome=ome, attributes={})
 
 
 def scaled(*transformations: Any, common: Any = None, axes: Any = None) -> dict[str, Any]:
