@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import ome_zarr_models
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from slides import identity_model, read_label, write_slide
 
-from bigunet import segment_image, verify_image
+from bigunet import objects, segment_image, verify_image
 from bigunet.errors import InputError
 from bigunet.images.open import open_image
 from bigunet.instances.rules import Rules
@@ -344,3 +345,24 @@ def test_the_proof_finds_what_is_wrong_with_objects(tmp_path: Path) -> None:
     # An object that ends at a seam though its class goes on.
     ids[64:] = np.where(right[64:] > 0, right[64:] % int(right.max()) + 1, 0)
     assert not verify_image(slide, "plain", model, windows=4).ok
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"min_area": 4, "max_area": 400, "fill_holes": True},
+        {"split": "distance", "max_diameter": 40},
+    ],
+)
+def test_the_lazy_objects_are_those_that_are_written(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=(150, 130)), 2)
+    classes = (noise > 0.02).astype(np.uint8) + (noise > 0.1)
+    slide, model = write_slide(tmp_path / "s.zarr", classes, "yx"), model_of(3, gap=2)
+    segment_image(slide, model, **QUICK, **options)
+    ids, class_of = objects(da.from_array(classes, 70), model, tile=64, block=64, **options)
+    assert int(ids.max()) > 20
+    np.testing.assert_array_equal(ids, read_label(slide, "unet"))
+    np.testing.assert_array_equal(class_of, stored_classes(slide))
