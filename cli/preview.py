@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .command import Command
+from .command import Command, option
 from .options import (
     MAIN,
     channels_option,
@@ -25,6 +25,7 @@ __all__ = ["preview"]
 @labels_option
 @channels_option
 @region_option
+@option(MAIN, "--overwrite", is_flag=True, help="Replace OUT.png if it is there.")
 @verbose_option(MAIN)
 def preview(image: str, *, out: str, labels: str, verbose: bool, **settings: Any) -> None:
     """Draw IMAGE and one of its labels into OUT.png, small enough to look at.

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bigunet.errors import InputError, OutputError
+from bigunet.errors import InputError
+from bigunet.files import check_new_file, written_aside
 from bigunet.images.open import open_image, open_labels
 from bigunet.images.pictures.classes import class_colors, label_classes
 from bigunet.images.pictures.colors import composite, label_edges, paint_labels
@@ -90,6 +91,7 @@ def write_preview(
     region: Region | None = None,
     max_side: int = 1600,
     channels: Sequence[int | str] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Draw an OME-Zarr image and one of its labels into a PNG.
 
@@ -104,13 +106,15 @@ def write_preview(
     labels : str
         Name of labels inside the image, or path of a label image elsewhere.
     out : path
-        PNG file to write; replaced if it is there.
+        PNG file to write.
     region : ((int, int), (int, int)), optional
         First and last + 1 of rows and of columns, in pixels of the labels' finest level.
     max_side : int
         Longest side of the picture in pixels, at least 200.
     channels : sequence of int or str, optional
         Channels to draw; all (at most six) by default.
+    overwrite : bool
+        Replace a file that is there.
 
     Returns
     -------
@@ -123,16 +127,21 @@ def write_preview(
         If there is no such image, or it has no such labels; names those it has.
     InputError
         If labels are not integers, or the region or another argument is out of range.
+    OutputExistsError
+        If the file is there and `overwrite` is not given.
     OutputError
         If the picture cannot be written.
     RunError
-        If a chunk cannot be read.
+        If a chunk cannot be read, or the disk is full; no picture is left then.
 
     Notes
     -----
     Of several time points the first is drawn, of several z planes the middle one.
     """
-    out = _checked_out(Path(out))
+    out = Path(out)
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out}: the picture is a PNG, so its name must end in .png")
+    check_new_file(out, overwrite=overwrite)
     if max_side < 200:
         raise InputError(f"a picture of {max_side} pixels is too small to draw: at least 200")
     image = open_image(path)
@@ -141,11 +150,9 @@ def write_preview(
     classes = label_classes(source.labels)
     render = partial(_render, source, class_colors(classes))
     pixel = source.micrometres()
-    picture = draw_figure(panels, classes, max_side, pixel=pixel, render=render)
-    try:
-        picture.save(out, format="PNG")
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error}") from error
+    with written_aside(out) as aside:
+        picture = draw_figure(panels, classes, max_side, pixel=pixel, render=render)
+        picture.save(aside, format="PNG")
     return out
 
 
@@ -167,14 +174,3 @@ def _check_arrays(image: Array, labels: Array) -> None:
         )
     if labels.dtype.kind not in "iub":
         raise InputError(f"labels of type {labels.dtype}: they must be integers")
-
-
-def _checked_out(out: Path) -> Path:
-    if out.suffix.lower() != ".png":
-        raise InputError(f"{out}: the picture is a PNG, so its name must end in .png")
-    if out.is_dir() or not out.parent.is_dir():
-        problem = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise OutputError(f"{out} cannot be written: {problem}")
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
-        raise OutputError(f"{out} cannot be written: permission denied")
-    return out

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigunet.errors import InputError, NotFoundError, OutputError, RunError
+from bigunet.errors import InputError, NotFoundError, OutputError, OutputExistsError, RunError
 from bigunet.images.overlay import write_preview
 from bigunet.images.planes import Plane
 from bigunet.images.sample import write_sample
@@ -33,7 +33,7 @@ def test_large_slides_get_an_overview_and_a_crop(slide: Path, tmp_path: Path) ->
     assert thirds[0] > 0.05
     assert thirds[1] < 0.01
     assert thirds[2] > 0.1
-    again = write_preview(slide, "truth", out, max_side=900)
+    again = write_preview(slide, "truth", out, max_side=900, overwrite=True)
     np.testing.assert_array_equal(opened(again), picture)
 
 
@@ -55,7 +55,7 @@ def test_no_more_is_read_than_the_picture_needs(
     monkeypatch.setattr(Plane, "read", counted)
     opened(write_preview(path, "l", tmp_path / "out.png"))
     assert max(pixels) < 4 * 1600 * 1600
-    write_preview(path, "l", tmp_path / "out.png", region=((0, 40_000), (0, 60_000)))
+    write_preview(path, "l", tmp_path / "part.png", region=((0, 40_000), (0, 60_000)))
     assert max(pixels) < 4 * 1600 * 1600
 
 
@@ -65,7 +65,7 @@ def test_a_large_image_of_one_level_is_shown_in_part_only(tmp_path: Path) -> Non
     picture = opened(write_preview(path, "l", tmp_path / "out.png", max_side=400))
     assert max(picture.shape) <= 400
     with pytest.raises(InputError, match="30000 x 20000 pixels would be read"):
-        write_preview(path, "l", tmp_path / "out.png", region=((0, 30_000), (0, 20_000)))
+        write_preview(path, "l", tmp_path / "part.png", region=((0, 30_000), (0, 20_000)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 2), (5, 7)])
@@ -121,6 +121,30 @@ def test_places_that_cannot_be_written(slide: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(OutputError, match="it is a folder"):
         write_preview(slide, "truth", tmp_path / "folder.png")
+
+
+def test_a_picture_is_replaced_only_when_asked(slide: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cells.png"
+    out.write_bytes(b"somebody's")
+    with pytest.raises(OutputExistsError, match="overwrite"):
+        write_preview(slide, "truth", out)
+    assert out.read_bytes() == b"somebody's"
+    opened(write_preview(slide, "truth", out, overwrite=True))
+
+
+def test_a_picture_that_fails_leaves_the_old_one(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "cells.png"
+    out.write_bytes(b"somebody's")
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    with pytest.raises(RunError, match="No space left"):
+        write_preview(slide, "truth", out, overwrite=True)
+    assert out.read_bytes() == b"somebody's"
+    assert [path.name for path in tmp_path.glob("*.p*")] == ["cells.png"]
 
 
 def test_an_image_is_no_labels(tmp_path: Path) -> None:
