@@ -315,7 +315,8 @@ def _computed(
         if isinstance(result, Failure):
             failures.append(result)
         else:
-            results.__setitem__(*result)
+            number, found = result
+            results[number] = found
 
     calls = zip(arguments, jobs, strict=True)
     executor.run(
