@@ -62,7 +62,7 @@ class Recipe:
 
 
 RECIPES = {
-    "nuclei": Recipe("fluorescence", 700, 24, "bright nuclei on dark ground, one channel"),
+    "nuclei": Recipe("fluorescence", 1000, 24, "bright nuclei on dark ground, one channel"),
     "nuclei-he": Recipe(
         "stained_rgb", 350, 24, "experimental: few images, of few slides; RGB of stained sections"
     ),

@@ -28,6 +28,7 @@ from bigunet.training.deformation import (
     elastic_field,
     tile_map,
 )
+from bigunet.training.empty_edges import draw_empty, empty_value
 from bigunet.training.grey_values import (
     add_noise,
     blur,
@@ -86,6 +87,9 @@ class Augmentation:
     """Standard deviation of the turn of hue in radians; RGB only."""
     stain: float = 0.0
     """Standard deviation of the logarithm of a stain's strength; bright-field RGB only."""
+    empty: float | None = None
+    """Share of tiles in which all beyond a straight edge is empty, as at the rim of a scan;
+    by default a quarter where masks are instances, for there 0 is sure to mean nothing."""
     order: Literal[1, 3] = 1
     """Interpolation of pixels: 1 linear, 3 cubic spline (several times slower)."""
 
@@ -94,6 +98,8 @@ class Augmentation:
             value = getattr(self, name)
             if not 0 <= value < np.inf:
                 raise InputError(f"augmentation {name} {value}: 0 or more is needed")
+        if self.empty is not None and not 0 <= self.empty <= 1:
+            raise InputError(f"augmentation empty {self.empty}: a share from 0 to 1 is needed")
         if not 1 <= self.scale < np.inf:
             raise InputError(f"augmentation scale {self.scale}: 1 (none) or more is needed")
         if self.rotation not in ("any", "quarter", "none"):
@@ -106,7 +112,7 @@ class Augmentation:
 
 
 IDENTITY = Augmentation(
-    elastic_sd=0, rotation="none", flip=False, gain=0, offset=0, gamma=0, noise=0, blur=0
+    elastic_sd=0, rotation="none", flip=False, gain=0, offset=0, gamma=0, noise=0, blur=0, empty=0
 )
 """Nothing but the shift: tiles are crops, bit for bit."""
 
@@ -119,7 +125,8 @@ class Tile(NamedTuple):
     ids: npt.NDArray[np.int32]
     """(size, size), objects of the output."""
     valid: Mask
-    """(size, size); False where the weight is 0: not known, or beyond the image."""
+    """(size, size); False where the weight is 0: not known, or beyond the image; what was
+    made empty is known."""
 
 
 def draw_tile(
@@ -168,8 +175,19 @@ def draw_tile(
     places = draw_map(instances.shape, size, margin, rng, settings)
     inner = slice(margin, margin + size)
     ids, inside = warp_ids(instances, known, places[:, inner, inner])
-    pixels = warp_image(image, places, settings.order)
-    return Tile(vary_grey_values(pixels, rng, settings), ids, inside)
+    pixels = vary_grey_values(warp_image(image, places, settings.order), rng, settings)
+    tile = Tile(pixels, ids, inside)
+    if settings.empty and rng.random() < settings.empty:
+        return _with_empty_edge(tile, margin, rng)
+    return tile
+
+
+def _with_empty_edge(tile: Tile, margin: int, rng: np.random.Generator) -> Tile:
+    empty = draw_empty(tile.image.shape[-1], rng)
+    size = tile.ids.shape[0]
+    inner = empty[margin : margin + size, margin : margin + size]
+    image = np.where(empty, np.float32(empty_value(tile.image, rng)), tile.image)
+    return Tile(image, np.where(inner, np.int32(0), tile.ids), tile.valid | inner)
 
 
 def draw_map(

@@ -27,6 +27,8 @@ from bigunet.training.settings import Training
 
 __all__ = ["Epoch", "Trained", "train"]
 
+_EMPTY = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
@@ -169,8 +171,10 @@ def _check_val(val: Any, files: RunFiles) -> None:
 
 
 def _settled(settings: Training, model: UNet | None, dataset: Dataset) -> Training:
-    """Take the sizes of the model to begin with, and vary colour where there is some."""
+    """Take the sizes of the model to begin with, and vary what the data let vary."""
     varied = settings.augmentation
+    if varied.empty is None:
+        varied = replace(varied, empty=_EMPTY if dataset.kind == "instances" else 0)
     if dataset.is_rgb and not (varied.hue or varied.stain):
         varied = replace(varied, hue=0.1, stain=0.1)
     settings = replace(settings, augmentation=varied)

@@ -227,3 +227,33 @@ def test_what_does_not_fit_is_refused(change, says):
     draw_tile(**fits)
     with pytest.raises(InputError, match=says):
         draw_tile(**(fits | change))
+
+
+@given(SHAPES, st.integers(1, 30), st.integers(0, 12), SEEDS)
+def test_an_empty_edge_takes_pixels_and_ids_and_leaves_the_rest_as_it_was(
+    shape, size, margin, seed
+):
+    image, ids, valid = scene(shape)
+    plain = draw_tile(image, ids, valid, seed, size, margin, GEOMETRY)
+    tile = draw_tile(image, ids, valid, seed, size, margin, replace(GEOMETRY, empty=1.0))
+    empty = (tile.image != plain.image).any(0)
+    inner = empty[margin : margin + size, margin : margin + size]
+    # One value of all channels, darker than all that is left, or white in colour.
+    assert np.unique(tile.image[:, empty]).size <= 1
+    if empty.any() and not empty.all():
+        value, left = tile.image[0, empty][0], plain.image[:, ~empty]
+        assert value <= min(0, left.min()) or (shape[0] == 3 and value >= max(1, left.max()))
+    assert not tile.ids[inner].any() and tile.valid[inner].all()
+    np.testing.assert_array_equal(tile.ids[~inner], plain.ids[~inner])
+    np.testing.assert_array_equal(tile.valid[~inner], plain.valid[~inner])
+    # What is left is a rectangle or an L: what is empty is whole rows, whole columns, or both.
+    rows, columns = empty.all(1), empty.all(0)
+    np.testing.assert_array_equal(empty, rows[:, None] | columns[None])
+
+
+def test_so_many_tiles_get_an_empty_edge_as_are_asked_for():
+    image, ids, _ = scene()
+    settings = replace(IDENTITY, empty=0.25)
+    cut = [bool((draw_tile(image, ids, None, s, 26, 2, settings).image < 0).any())
+           for s in range(800)]  # fmt: skip
+    assert 0.2 < np.mean(cut) < 0.3
