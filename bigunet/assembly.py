@@ -6,14 +6,14 @@ reach; the merges between (see `bigunet.instances.rules`) need the blocks' recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from dask.delayed import Delayed
 
-from bigunet.cluster import Executor, task
+from bigunet.cluster import Executor, Task, task
 from bigunet.geometry import Block
 from bigunet.images.output import Output, write_window
 from bigunet.instances.block import BlockRecord, Runs, label_block
@@ -21,11 +21,15 @@ from bigunet.instances.collect import Objects
 from bigunet.instances.neighbours import plane_structure
 from bigunet.instances.refine import RefinedRecord, refine_block
 from bigunet.instances.split import split_classes
+from bigunet.masking.blocks import cut_ids
 from bigunet.plan import Plan, block_text
 from bigunet.staging import Stage, Staging
 
 __all__ = [
+    "Relabelled",
+    "empty_record",
     "median_diameter",
+    "read_staged",
     "refine_tasks",
     "relabel_tasks",
     "split_tasks",
@@ -36,44 +40,74 @@ Array: TypeAlias = npt.NDArray[Any]
 Offsets: TypeAlias = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Relabelled:
+    """A block of final ids that is on disk."""
+
+    pixels: int
+    cut: Array | None
+    """Objects that the mask cuts, where there is one."""
+
+
+def empty_record(whole: Sequence[int]) -> BlockRecord:
+    """Return the record of a block without objects, as `stage_classes` gives it."""
+    nothing = np.zeros((1, 1, 1), np.uint8)
+    return label_block(
+        nothing, plane_structure(3), origin=(0, 0, 0), whole=whole, by_class=True, sizes=True
+    )[1]
+
+
 def stage_classes(
     staging: Staging, at: int, block: Block, classes: npt.NDArray[np.uint8]
-) -> BlockRecord | None:
+) -> tuple[BlockRecord | None, str]:
     """Label a block of plane ``at`` and stage its labels; to split, stage its classes only.
 
     Returns
     -------
-    BlockRecord or None
+    record : BlockRecord or None
         For the merge; None where `split_tasks` are to follow.
+    digest : str
+        Of what is staged.
     """
     if staging.rules.split is None:
         return _stage_labels(staging, at, block, classes)
-    staging.write("classes", at, block, Runs.of(classes[None]))
-    return None
+    return None, staging.write("classes", at, block, Runs.of(classes[None]))
 
 
-def split_tasks(plan: Plan, executor: Executor) -> Iterator[Delayed]:
+def read_staged(staging: Staging, at: int, block: Block) -> tuple[BlockRecord | None, str]:
+    """Return what `stage_classes` returned when the block was staged.
+
+    Raises
+    ------
+    RunError
+        If it cannot be read.
+    """
+    stage: Stage = "labels" if staging.rules.split is None else "classes"
+    return staging.read_record(stage, at, block)
+
+
+def split_tasks(plan: Plan, executor: Executor) -> Iterator[Task]:
     """Yield the tasks that split objects in each block; each gives (number, BlockRecord)."""
     shared = executor.share(plan.staging)
-    for at, plane, block in plan.work():
+    for _, at, plane, block in plan.work():
         yield task(_split, shared, at, block, where=block_text(plane, block))
 
 
-def refine_tasks(plan: Plan, objects: Objects, executor: Executor) -> Iterator[Delayed]:
+def refine_tasks(plan: Plan, objects: Objects, executor: Executor) -> Iterator[Task]:
     """Yield the tasks that apply the rules to merged ids; each gives (number, RefinedRecord)."""
     shared = executor.share((plan.staging, objects.merged.offsets))
-    for at, plane, block in plan.work():
+    for _, at, plane, block in plan.work():
         yield task(_refine, shared, at, block, where=block_text(plane, block))
 
 
 def relabel_tasks(
     plan: Plan, output: Output, objects: Objects, executor: Executor
-) -> Iterator[Delayed]:
-    """Yield the tasks that write the ids of staged labels; each gives its pixels."""
+) -> Iterator[Task]:
+    """Yield the tasks that write the ids of staged labels; each gives `Relabelled`."""
     stage = "refined" if plan.rules and plan.rules.refine else "labels"
     shared = executor.share((plan.staging, output, stage))
     offsets = objects.merged.offsets
-    for number, (at, plane, block) in enumerate(plan.work()):
+    for number, at, plane, block in plan.work():
         first, stop = int(offsets[number]), int(offsets[number + 1])
         where = block_text(plane, block)
         yield task(_relabel, shared, at, plane.index, block, first, stop - first, where=where)
@@ -95,10 +129,12 @@ def _split(staging: Staging, at: int, block: Block) -> tuple[int, BlockRecord]:
         max_diameter=staging.rules.halo,
     )
     inside = block.y.shift(-y.start).slice, block.x.shift(-x.start).slice
-    return staging.number(at, block), _stage_labels(staging, at, block, values[0][inside])
+    return staging.number(at, block), _stage_labels(staging, at, block, values[0][inside])[0]
 
 
-def _stage_labels(staging: Staging, at: int, block: Block, values: Array) -> BlockRecord:
+def _stage_labels(
+    staging: Staging, at: int, block: Block, values: Array
+) -> tuple[BlockRecord, str]:
     """Label a block by its values and stage the labels."""
     runs, record = label_block(
         values[None],
@@ -108,8 +144,7 @@ def _stage_labels(staging: Staging, at: int, block: Block, values: Array) -> Blo
         by_class=True,
         sizes=True,
     )
-    staging.write("labels", at, block, runs)
-    return record
+    return record, staging.write("labels", at, block, runs, record)
 
 
 def _refine(shared: tuple[Staging, Offsets], at: int, block: Block) -> tuple[int, RefinedRecord]:
@@ -119,6 +154,7 @@ def _refine(shared: tuple[Staging, Offsets], at: int, block: Block) -> tuple[int
         staging.rules,
         origin=staging.origin(at, block.y, block.x),
         whole=staging.whole,
+        inside=staging.inside(at, block),
     )
     staging.write("refined", at, block, runs)
     return staging.number(at, block), record
@@ -131,8 +167,9 @@ def _relabel(
     block: Block,
     first: int,
     count: int,
-) -> int:
+) -> Relabelled:
     staging, output, stage = shared
     ids = staging.read(stage, at, block).expand(staging.read_ids(stage, first, count))
     write_window(output, 0, index, block.y.slice, block.x.slice, ids[0])
-    return block.pixels
+    cut = None if staging.mask is None else cut_ids(ids[0], staging.mask, at, block)
+    return Relabelled(pixels=block.pixels, cut=cut)

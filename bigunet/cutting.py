@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from bigunet.errors import InputError
-from bigunet.geometry import Span, Tiling
+from bigunet.geometry import Tiling
 from bigunet.images.open import Plane
 from bigunet.inference import TARGET_BLOCK
 
-__all__ = ["choose_overlap", "target_block", "write_chunk"]
+__all__ = ["choose_overlap", "pixels_decoded", "target_block", "write_chunk"]
 
 _SMALLEST_BLOCK = 1024
 _BLOCKS_PER_WORKER = 8
@@ -73,17 +73,16 @@ def choose_overlap(
         return "direct"
     itemsize = plane.dtype.itemsize * plane.shape[0]
     once = math.prod(tiling.shape) * itemsize
-    touched = sum(_chunk_bytes(tiling.source(b), plane) for b in tiling.blocks()) * itemsize
-    blocks = sum(1 for _ in tiling.blocks())
-    direct = touched / _DECODE_BYTES_PER_SECOND
-    overlap = once / _DECODE_BYTES_PER_SECOND + blocks * _OVERLAP_TASKS * _SECONDS_PER_TASK
+    direct = pixels_decoded(tiling, plane.chunks) * itemsize / _DECODE_BYTES_PER_SECOND
+    tasks = tiling.block_count() * _OVERLAP_TASKS
+    overlap = once / _DECODE_BYTES_PER_SECOND + tasks * _SECONDS_PER_TASK
     fits = planes == 1 and 6 * once < allowed
     return "map_overlap" if fits and overlap < direct else "direct"
 
 
-def _chunk_bytes(source: tuple[Span, Span], plane: Plane) -> int:
-    """Return the pixels of all chunks that a read touches."""
-    sizes = []
-    for span, chunk in zip(source, plane.chunks, strict=True):
-        sizes.append((-(-span.stop // chunk) - span.start // chunk) * chunk)
-    return math.prod(sizes)
+def pixels_decoded(tiling: Tiling, chunks: tuple[int, int]) -> int:
+    """Return the pixels of all chunks (Y, X) that blocks touch, once for each block that does."""
+    return math.prod(
+        sum((-(-span.stop // chunk) - span.start // chunk) * chunk for span in along)
+        for along, chunk in zip(tiling.sources(), chunks, strict=True)
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BigunetError",
     "DependencyError",
+    "DeviceMemoryError",
     "InputError",
     "MemoryLimitError",
     "ModelError",
@@ -16,6 +17,7 @@ __all__ = [
     "OutputError",
     "OutputExistsError",
     "RunError",
+    "TakenOverError",
 ]
 
 
@@ -23,6 +25,10 @@ class BigunetError(Exception):
     """Root of all errors of bigunet; refused before anything was written."""
 
     exit_code = 2
+    permanent = True
+    """Whether another attempt would end in the same way."""
+    stops_run = False
+    """Whether all other blocks would end in the same way."""
 
     def __str__(self) -> str:
         # OSError and ImportError have their own ideas of how a message looks.
@@ -48,6 +54,8 @@ class OutputExistsError(BigunetError, FileExistsError):
 class OutputError(BigunetError, OSError):
     """A place that cannot be written to."""
 
+    permanent = False
+
 
 class MemoryLimitError(BigunetError, MemoryError):
     """A plan whose projected memory is larger than what is allowed."""
@@ -61,3 +69,18 @@ class RunError(BigunetError, RuntimeError):
     """Work that began and could not be finished; nothing was listed."""
 
     exit_code = 1
+    permanent = False
+
+
+class TakenOverError(RunError):
+    """A place that this run wrote to is not its own any more."""
+
+    permanent = True
+    stops_run = True
+
+
+class DeviceMemoryError(RunError, MemoryError):
+    """One tile that the memory of a device has no room for."""
+
+    permanent = True
+    stops_run = True

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,17 @@ import dask.array as da
 import numpy as np
 import torch
 
-from bigunet.errors import InputError
+from bigunet.errors import DeviceMemoryError, InputError
 from bigunet.geometry import Block, Span, Tiling, mirror_indices
 from bigunet.images.intensity import IntensityRule, Limits, measure_limits
-from bigunet.models.runtime import Predictor
+from bigunet.memory import choose_batch, device_memory, smaller_tiling
+from bigunet.models.runtime import (
+    Predictor,
+    choose_device,
+    choose_precision,
+    device_bytes,
+    device_room,
+)
 from bigunet.models.unet import UNet
 
 __all__ = [
@@ -64,7 +72,8 @@ def predict(
     Scores agree with one forward pass over the whole plane, mirrored at its
     borders, within ``1e-5 · max(1, largest |score|)`` in float32. They are
     bit-identical for any chunks, blocks, workers and order as long as tile,
-    precision, kind of device and threads per worker are the same.
+    precision, kind of device, threads per worker and, on CUDA, tiles in a pass
+    (see `bigunet.memory.choose_batch`) are the same.
 
     Parameters
     ----------
@@ -147,30 +156,41 @@ def predict_block(
     kinds : sequence of {"scores", "classes", "probabilities"}
         What to return: (K, y, x) float32 logits, (y, x) uint8 classes, (K, y, x)
         uint8 softmax in steps of 1/255.
+
+    Raises
+    ------
+    DeviceMemoryError
+        The device has no room for a single tile; names one that would fit.
     """
+    tiles = list(tiling.tiles(block))
+    reads = (mirrored(pixels, origin, tiling.tile_read(tile), tiling.shape) for tile in tiles)
     results: dict[str, np.ndarray] = {}
-    for tile in tiling.tiles(block):
-        scores = predictor.scores(
-            mirrored(pixels, origin, tiling.tile_read(tile), tiling.shape), limits
-        )
-        inside = tile[0].cut(block.y), tile[1].cut(block.x)
-        part_of = inside[0].shift(-tile[0].start), inside[1].shift(-tile[1].start)
-        place = inside[0].shift(-block.y.start), inside[1].shift(-block.x.start)
-        for kind in kinds:
-            part = _KINDS[kind](scores[:, part_of[0].slice, part_of[1].slice]).cpu().numpy()
-            if kind not in results:
-                shape = (*part.shape[:-2], block.y.size, block.x.size)
-                results[kind] = np.empty(shape, part.dtype)
-            results[kind][..., place[0].slice, place[1].slice] = part
+    with _fitting_tile_named(predictor, tiling):
+        outputs = predictor.outputs(reads, limits, lambda scores: _finished(scores, kinds))
+        for tile, parts in zip(tiles, outputs, strict=True):
+            inside = tile[0].cut(block.y), tile[1].cut(block.x)
+            part_of = inside[0].shift(-tile[0].start), inside[1].shift(-tile[1].start)
+            place = inside[0].shift(-block.y.start), inside[1].shift(-block.x.start)
+            for kind, part in zip(kinds, parts, strict=True):
+                if kind not in results:
+                    shape = (*part.shape[:-2], block.y.size, block.x.size)
+                    results[kind] = np.empty(shape, part.dtype)
+                cut = part[..., part_of[0].slice, part_of[1].slice]
+                results[kind][..., place[0].slice, place[1].slice] = cut
     return results
 
 
+def _finished(scores: torch.Tensor, kinds: Sequence[str]) -> list[torch.Tensor]:
+    """Return what is asked of the scores (N, K, y, x) of a batch."""
+    return [_KINDS[kind](scores) for kind in kinds]
+
+
 def _classes(scores: torch.Tensor) -> torch.Tensor:
-    return scores.argmax(0).to(torch.uint8)
+    return scores.argmax(1).to(torch.uint8)
 
 
 def _probabilities(scores: torch.Tensor) -> torch.Tensor:
-    return scores.softmax(0).mul_(255).round_().to(torch.uint8)
+    return scores.softmax(1).mul_(255).round_().to(torch.uint8)
 
 
 _KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -178,6 +198,23 @@ _KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "classes": _classes,
     "probabilities": _probabilities,
 }
+
+
+@contextmanager
+def _fitting_tile_named(predictor: Predictor, tiling: Tiling) -> Iterator[None]:
+    """Say which tile would fit, where one does not; none is taken in its stead, for bits."""
+
+    def projected(tried: Tiling) -> int:
+        averaged = predictor.augment != "none"
+        return device_memory(predictor.model, tried, 1, predictor.precision, averaged=averaged)
+
+    try:
+        yield
+    except DeviceMemoryError as error:
+        room = device_room(predictor.device)
+        fitting = smaller_tiling(tiling, projected, projected(tiling) if room is None else room)
+        way_out = "use another device" if fitting is None else f"pass --tile {max(fitting.tile)}"
+        raise DeviceMemoryError(f"{error}; {way_out}") from error
 
 
 def mirrored(
@@ -257,10 +294,13 @@ def time_tile(predictor: Predictor, tiling: Tiling) -> float:
     """Return the seconds that all passes over a tile of noise take; a first time warms up."""
     shape = (predictor.model.in_channels, *tiling.tile_input)
     noise = np.random.default_rng(0).random(shape, dtype=np.float32)
-    predictor.scores(noise, None)
-    began = time.perf_counter()
-    predictor.scores(noise, None).cpu()
-    return time.perf_counter() - began
+    batch = [noise] * predictor.batch
+    with _fitting_tile_named(predictor, tiling):
+        for _ in range(2):
+            began = time.perf_counter()
+            for _ in predictor.outputs(batch, None, lambda scores: [_classes(scores)]):
+                pass
+    return (time.perf_counter() - began) / len(batch)
 
 
 def _lazy(
@@ -278,10 +318,18 @@ def _lazy(
     tiling = fit_tiling((plane.shape[1], plane.shape[2]), model.depth, tile=tile, block=block)
     _say_changed("block", block, tiling.block, tiling)
     _say_changed("tile", tile, tiling.tile, tiling)
+    device, _ = choose_device(device)
+    precision, averaged = choose_precision(precision, device), augment != "none"
     return overlapped(
         plane,
         tiling=tiling,
-        predictor=Predictor.of(model, device=device, precision=precision, augment=augment),
+        predictor=Predictor.of(
+            model,
+            device=device,
+            precision=precision,
+            augment=augment,
+            batch=choose_batch(model, tiling, device_bytes(device), precision, averaged=averaged),
+        ),
         limits=choose_limits(plane, model.card.intensity, intensity),
         kinds=(kind,),
     )

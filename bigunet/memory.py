@@ -7,20 +7,38 @@ most. Both are bytes of one process.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from bigunet.geometry import Tiling
+from bigunet.geometry import Tiling, pooling_grid, round_up
 from bigunet.images.intensity import WINDOW, WINDOWS
 from bigunet.instances.rules import Rules
 from bigunet.models.unet import UNet
 
-__all__ = ["Memory", "forward_bytes", "project_memory"]
+__all__ = [
+    "Memory",
+    "choose_batch",
+    "device_memory",
+    "forward_bytes",
+    "project_memory",
+    "smaller_tiling",
+]
 
 # Interpreter, torch, Dask and their thread pools, before the first block (measured: 300 MB),
 # and what malloc keeps for a second thread once it has made a pass (up to 100 MB).
 _RUNTIME_BYTES = 420 * 2**20
 # What torch's convolutions keep beside their input and output (measured: 40-85 MB).
 _WORKSPACE_BYTES = 100 * 2**20
+# Of activations, what allocators lose between blocks.
+_LOST = 1.15
+# CUDA's context with the code of its libraries, on the device and in the process (not measured).
+_CUDA_BYTES = 2**30
+# Enough to fill a GPU with small tiles; more would only keep more in flight (not measured).
+_LARGEST_BATCH = 8
+# cuDNN may fall back to other algorithms, and other bits, where its workspace finds no room. So a
+# batch leaves half of the device alone.
+_DEVICE_SHARE = 0.5
+_BYTES_OF = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Labelling, splitting and refining take this for each pixel of noise, the most objects that
 # there can be; of nuclei labelling took 6 and refining 37 bytes.
 _LABEL_BYTES, _SPLIT_BYTES, _REFINE_BYTES = 40, 50, 50
@@ -75,6 +93,78 @@ def forward_bytes(
     return (peak + 2 * scores + kept) * itemsize
 
 
+def device_memory(
+    model: UNet, tiling: Tiling, batch: int, precision: str, *, averaged: bool = False
+) -> int:
+    """Return the most bytes that a process is going to take of a CUDA device.
+
+    Parameters
+    ----------
+    batch : int
+        Tiles in a pass; another batch may be on its way in, and a third on its way out.
+    precision : str
+        ``float32``, or the type of autocast.
+    averaged : bool
+        Scores are means over symmetries.
+    """
+    size, weights = _BYTES_OF[precision], sum(p.numel() for p in model.parameters())
+    image = model.in_channels * math.prod(tiling.tile_input)
+    scores = model.classes * math.prod(tiling.tile_output)
+    # Under autocast the weights are there in both types.
+    network = weights * (4 if precision == "float32" else 4 + size)
+    forward = forward_bytes(model, tiling.tile_input, size, averaged=averaged)
+    # Beside the pass the image as it was sent (twice), cast and mapped, and the results of two.
+    tile = round(_LOST * forward) + 4 * (4 * image + 3 * scores)
+    return _CUDA_BYTES + _WORKSPACE_BYTES + network + batch * tile
+
+
+def choose_batch(
+    model: UNet,
+    tiling: Tiling,
+    device_bytes: int | None,
+    precision: str,
+    *,
+    averaged: bool = False,
+) -> int:
+    """Return the tiles in a pass: 8, 4 or 2 if they are projected to fit half of a device, else 1.
+
+    Nothing is timed, and blocks do not count: bits may depend on the batch.
+
+    Parameters
+    ----------
+    device_bytes : int or None
+        Memory of the device, used or not; None for one that runs single tiles.
+    """
+    batch = 1 if device_bytes is None else _LARGEST_BATCH
+    while batch > 1:
+        projected = device_memory(model, tiling, batch, precision, averaged=averaged)
+        if projected <= _DEVICE_SHARE * (device_bytes or 0):
+            break
+        batch //= 2
+    return batch
+
+
+def smaller_tiling(
+    tiling: Tiling, projected: Callable[[Tiling], int], allowed: int
+) -> Tiling | None:
+    """Halve the tile until it is projected to fit; None if not even the smallest does.
+
+    Parameters
+    ----------
+    projected : callable
+        From a tiling, whose blocks are as small as its halo allows, to bytes.
+    """
+    tile, grid = max(tiling.tile), pooling_grid(tiling.depth)
+    while tile > grid:
+        tile = round_up(tile // 2, grid)
+        tried = Tiling.fit(
+            tiling.shape, tiling.depth, tile=tile, block=tile, target_tile=tile, target_block=tile
+        )
+        if projected(tried) <= allowed:
+            return tried
+    return None
+
+
 def project_memory(
     model: UNet,
     tiling: Tiling,
@@ -88,8 +178,10 @@ def project_memory(
     averaged: bool = False,
     rules: Rules | None = None,
     pixels: int = 0,
+    device: str = "cpu",
+    batch: int = 1,
 ) -> int:
-    """Return the most bytes that a process is going to take.
+    """Return the most bytes that a process is going to take, those of a CUDA device apart.
 
     Parameters
     ----------
@@ -107,12 +199,21 @@ def project_memory(
         What makes objects, where they are made.
     pixels : int
         Of all planes, to guess how many objects there are.
+    device : str
+        Where the network runs; for what a CUDA device takes itself see `device_memory`.
+    batch : int
+        Tiles in a pass.
     """
     pixel = channels * itemsize
     network = sum(p.numel() for p in model.parameters()) * 4
-    forward = forward_bytes(model, tiling.tile_input, averaged=averaged)
-    forward = round(1.15 * forward) + _WORKSPACE_BYTES
     tile_pixels = math.prod(tiling.tile_input)
+    if device.startswith("cuda"):
+        # Two batches are in flight in pinned memory, which comes in powers of two, and one is cut.
+        tile_bytes = pixel * tile_pixels + result_bytes * math.prod(tiling.tile_output)
+        forward = _CUDA_BYTES + workers * 5 * batch * tile_bytes
+    else:
+        forward = batch * forward_bytes(model, tiling.tile_input, averaged=averaged)
+        forward = round(_LOST * forward) + _WORKSPACE_BYTES
     height, width = tiling.largest_block
     source = pixel * (height + 2 * tiling.halo[0]) * (width + 2 * tiling.halo[1])
     source = max(source, pixel * tile_pixels)

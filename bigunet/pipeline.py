@@ -1,46 +1,73 @@
 """The route of ``bigunet segment``: the one file that knows every stage.
 
-open → plan → measure intensities → create the output, unlisted → blocks (read,
-predict, write or stage) → objects (merge, relabel) → pyramid → metadata last.
+open → plan → measure intensities → create the output, unlisted, or check what an
+unfinished run left there → blocks (read, predict, write or stage, record) → objects
+(merge, relabel) → pyramid → metadata last.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 
-from bigunet import __version__
 from bigunet.assembly import (
+    Relabelled,
+    empty_record,
     median_diameter,
     refine_tasks,
     relabel_tasks,
     split_tasks,
 )
-from bigunet.cluster import EMBEDDED, Executor, open_executor
-from bigunet.errors import BigunetError, RunError
+from bigunet.cluster import (
+    EMBEDDED,
+    Executor,
+    check_scheduler,
+    open_executor,
+)
+from bigunet.errors import BigunetError, InputError, RunError
 from bigunet.images.destination import OBJECT_CLASSES, commit_all, create_levels
 from bigunet.images.intensity import measure_limits
 from bigunet.images.labels import finish_interrupted, label_names
 from bigunet.images.open import Plane, open_image
 from bigunet.images.output import assert_disjoint_writes
+from bigunet.images.pyramid import pyramid_count
 from bigunet.inference import time_tile
+from bigunet.instances.block import BlockRecord
 from bigunet.instances.collect import Objects, merge_objects, merge_refined
+from bigunet.instances.refine import empty_refined
+from bigunet.ledger import Ledger, Record
+from bigunet.masking.plan import find_mask, store_mask
 from bigunet.models.card import default_class_names, default_colors
-from bigunet.models.checkpoint import load_model, model_digest
-from bigunet.models.runtime import torch_threads_kept
+from bigunet.models.checkpoint import load_model
+from bigunet.models.runtime import torch_threads_kept, visible_gpus
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan
 from bigunet.planning import Settings, choose_save, plan_run
+from bigunet.provenance import provenance, run_settings
+from bigunet.resume import find_unfinished, match, settle, settle_plan
+from bigunet.sites import is_local
 from bigunet.stages import Listener, Progress, Stages
 from bigunet.staging import Staging
-from bigunet.work import BlockDone, block_tasks, first_unreadable, level_tasks, plan_predictor
+from bigunet.work import (
+    BlockChecked,
+    BlockDone,
+    block_tasks,
+    check_place,
+    check_tasks,
+    first_unreadable,
+    level_tasks,
+    plan_predictor,
+)
 
 __all__ = ["Progress", "Segmentation", "plan_image", "segment_image"]
 
@@ -53,7 +80,7 @@ class Segmentation:
     outputs: dict[str, Path]
     """Group of each kind that was saved."""
     blocks: dict[str, int]
-    """``total``, ``computed`` and ``failed``."""
+    """``total``, ``computed``, ``resumed``, ``skipped`` and ``failed``."""
     seconds: float
     objects: int | None = None
     """How many there are, where they were saved."""
@@ -128,21 +155,32 @@ def segment_image(
     network = _as_model(model)
     settings = Settings(**options)
     _finish_interrupted(path, network, settings)
-    plan = plan_run(path, network, settings)
+    left = find_unfinished(path, network, settings)
     began = time.monotonic()
-    with torch_threads_kept(), open_executor(plan.scheduler, plan.workers) as executor:
-        if executor.threads is not None:
-            plan = replace(plan, threads=executor.threads, workers=executor.workers)
+    with torch_threads_kept(), ExitStack() as stack:
+        settled = settings if left is None else settle(settings, left)
+        plan, executor = _plan_and_open(path, network, settled, stack)
+        if left is not None:
+            plan = settle_plan(plan, settings, left, is_ours=executor.threads is None)
         plan = _with_limits(plan, network, executor)
         for line in (plan.headline(), *plan.notes):
             tell(Progress(stage="plan", message=line))
-        objects = _run(plan, network, Stages(executor, tell))
+        stages = Stages(executor, tell)
+        plan = _with_mask(plan, stages)
+        kept = _check_unfinished(plan, network, settings, left, stages)
+        objects = _run(plan, network, left if kept else None, kept, stages)
     diameter = None if objects is None else median_diameter(objects)
     _warn_of_sizes(network, diameter, tell)
     return Segmentation(
         plan=plan,
         outputs={output.kind: output.final for output in plan.outputs},
-        blocks={"total": plan.blocks, "computed": plan.blocks, "failed": 0},
+        blocks={
+            "total": plan.blocks,
+            "computed": plan.blocks - len(kept) - len(plan.skipped),
+            "resumed": len(kept),
+            "skipped": len(plan.skipped),
+            "failed": 0,
+        },
         seconds=time.monotonic() - began,
         objects=None if objects is None else objects.count,
         median_diameter=diameter,
@@ -161,59 +199,194 @@ def plan_image(
     timed : bool
         Measure the intensities, and project the time from two tiles of noise.
     """
-    network = _as_model(model)
-    plan = plan_run(path, network, Settings(**options))
-    if not timed:
-        return plan
-    with torch_threads_kept():
+    network, settings = _as_model(model), Settings(**options)
+    with torch_threads_kept(), ExitStack() as stack:
+        plan = plan_run(path, network, settings, _cluster(settings, stack))
+        if not timed or not is_local(plan.scheduler):
+            return plan
         if plan.scheduler in EMBEDDED:
-            with open_executor(plan.scheduler, plan.workers) as executor:
-                plan = _with_limits(plan, network, executor)
-        return replace(
-            plan, seconds=plan.tiles * time_tile(plan_predictor(plan, network), plan.tiling)
+            executor = stack.enter_context(open_executor(plan.scheduler, plan.workers))
+            plan = _with_limits(plan, network, executor)
+        predictor = plan_predictor(plan, network)
+        return replace(plan, seconds=plan.tiles * time_tile(predictor, plan.tiling))
+
+
+def _plan_and_open(
+    path: str | Path, network: UNet, settings: Settings, stack: ExitStack
+) -> tuple[Plan, Executor]:
+    """Plan and open what runs tasks: here what cannot work is refused before anything starts; a
+    cluster is asked first what it has."""
+    cluster = _cluster(settings, stack)
+    plan = plan_run(path, network, settings, cluster)
+    if cluster is not None:
+        return plan, cluster
+    gpus = visible_gpus() if plan.device.startswith("cuda") else 0
+    count = plan.processes if plan.scheduler == "processes" else plan.workers
+    return plan, stack.enter_context(open_executor(plan.scheduler, count, gpus=gpus))
+
+
+def _cluster(settings: Settings, stack: ExitStack) -> Executor | None:
+    """Open a cluster that is not on this machine only; its workers have to be like this process."""
+    where = check_scheduler(settings.scheduler)
+    if is_local(where):
+        return None
+    executor = stack.enter_context(open_executor(where, settings.workers))
+    executor.check_versions({name: version(name) for name in ("bigunet", "torch")})
+    return executor
+
+
+def _with_mask(plan: Plan, stages: Stages) -> Plan:
+    """Find out which pixels are inside, and so which blocks are needed."""
+    if plan.mask is None:
+        return plan
+    mask = plan.mask
+    found = stages.run_here("mask", lambda: find_mask(mask))
+    plan = plan.masked(found)
+    left = plan.blocks - len(plan.skipped)
+    message = f"{found.text}; {left} of {plan.blocks} blocks are needed"
+    stages.tell(Progress(stage="mask", message=message))
+    return plan
+
+
+def _check_unfinished(
+    plan: Plan, network: UNet, settings: Settings, left: Record | None, stages: Stages
+) -> dict[int, BlockChecked]:
+    """Return the blocks that need not be made again; nothing is written.
+
+    Raises
+    ------
+    InputError
+        The unfinished run was of other settings, or of other pixels.
+    """
+    if left is None or (settings.overwrite and not plan.destinations[0].replaces):
+        return {}
+    try:
+        match(plan, network, left)
+    except InputError:
+        if settings.overwrite:
+            return {}
+        raise
+    found = [destination.unfinished() for destination in plan.destinations]
+    if any(one is None or one.family != left.family for one in found):
+        return {}
+    kept: dict[int, BlockChecked] = {}
+    changed: list[BlockChecked] = []
+
+    def take(checked: BlockChecked) -> None:
+        if checked.state == "kept":
+            kept[checked.number] = checked
+        elif checked.state == "changed":
+            changed.append(checked)
+
+    stages.run("check", check_tasks(plan, left.done, stages.executor), len(left.done), take)
+    if changed and not settings.overwrite:
+        raise InputError(
+            f"{plan.image.path} has changed since the unfinished run in {plan.outputs[0].final} "
+            f"was begun ({_first(changed).where}, {len(changed)} blocks in all); begin anew with "
+            f"--overwrite"
         )
+    message = f"going on with an unfinished run: {len(kept)} of {plan.blocks} blocks are done"
+    damaged = len(left.done) - len(kept) - len(changed)
+    if damaged:
+        message += f", {damaged} more are damaged and made again"
+    stages.tell(Progress(stage="check", message=message))
+    return {} if changed else kept
 
 
-def _run(plan: Plan, network: UNet, stages: Stages) -> Objects | None:
+def _first(blocks: Sequence[BlockChecked]) -> BlockChecked:
+    return min(blocks, key=lambda block: block.number)
+
+
+def _run(
+    plan: Plan,
+    network: UNet,
+    left: Record | None,
+    kept: Mapping[int, BlockChecked],
+    stages: Stages,
+) -> Objects | None:
     """Write blocks, then objects, then lower levels, then metadata."""
-    objects = None
-    with _told_that_nothing_is_listed():
-        done = _write_blocks(plan, network, stages)
+    objects = cut = None
+    if plan.found is not None:
+        store_mask(plan.found)
+    with _told_how_to_go_on():
+        records = _write_blocks(plan, network, left, kept, stages)
         if plan.staging is not None:
-            objects = _merge_objects(plan, plan.staging, done, stages)
+            objects = _merge_objects(plan, plan.staging, records, stages)
             plan = plan.counted(objects.count)
-            _write_objects(plan, objects, stages)
+            cut = _write_objects(plan, objects, stages)
         _write_levels(plan, stages)
         stages.tell(Progress(stage="commit"))
-        _commit(plan, network, objects)
+        _commit(plan, network, objects, cut)
     return objects
 
 
-def _write_blocks(plan: Plan, network: UNet, stages: Stages) -> list[BlockDone]:
-    """Run the network on all blocks; write what is final, stage what becomes objects."""
+def _write_blocks(
+    plan: Plan,
+    network: UNet,
+    left: Record | None,
+    kept: Mapping[int, BlockChecked],
+    stages: Stages,
+) -> dict[int, BlockRecord]:
+    """Run the network on all blocks that are missing; write what is final, stage what becomes
+    objects, record each; return what is known of the objects of all blocks."""
     for output in plan.outputs:
-        blocks = plan.tiling.blocks(plan.region)
-        assert_disjoint_writes(output, ((b.y.slice, b.x.slice) for b in blocks))
-    for destination in plan.destinations:
-        destination.create()
-    tasks = block_tasks(plan, network, stages.executor)
-    return stages.run("segment", tasks, plan.blocks, place=lambda: first_unreadable(plan))
+        assert_disjoint_writes(output, *plan.tiling.spans(plan.region))
+    records = {n: block.record for n, block in kept.items() if block.record is not None}
+    with _open_ledger(plan, network, left, kept) as ledger:
+        stages.executor.check(check_place, plan.planes[0], plan.outputs)
+
+        def take(block: BlockDone) -> None:
+            ledger.done(block.done)
+            if block.record is not None:
+                records[block.done.number] = block.record
+
+        stages.run(
+            "segment",
+            block_tasks(plan, network, stages.executor, kept),
+            plan.blocks - len(kept) - len(plan.skipped),
+            take,
+            on_failure=lambda failure: ledger.failed(failure.where, failure.cause),
+            place=(lambda: first_unreadable(plan)) if plan.overlap == "map_overlap" else str,
+            device=plan.device,
+        )
+    return records
+
+
+def _open_ledger(
+    plan: Plan, network: UNet, left: Record | None, kept: Mapping[int, BlockChecked]
+) -> Ledger:
+    """Take the places over, made anew or as they were left; the first has the blocks on record."""
+    if left is None:
+        for destination in plan.destinations:
+            destination.create()
+    record = Record(
+        family=uuid.uuid4().hex if left is None else left.family,
+        blocks=plan.blocks,
+        settings=run_settings(plan, network),
+        skipped=plan.skipped,
+    )
+    for destination in plan.destinations[1:]:
+        destination.begin(record).close()
+    done = {} if left is None else {number: left.done[number] for number in kept}
+    return plan.destinations[0].begin(replace(record, done=done))
 
 
 def _merge_objects(
-    plan: Plan, staging: Staging, done: Sequence[BlockDone], stages: Stages
+    plan: Plan, staging: Staging, records: dict[int, BlockRecord], stages: Stages
 ) -> Objects:
     """Find the objects of staged blocks, and stage the id of each label."""
     rules, whole, executor = staging.rules, staging.whole, stages.executor
-    records = {one.number: one.record for one in done}
+    needed = plan.blocks - len(plan.skipped)
     if rules.split is not None:
-        records = dict(stages.run("split", split_tasks(plan, executor), plan.blocks))
+        records = dict(stages.gather("split", split_tasks(plan, executor), needed))
+    records |= dict.fromkeys(plan.skipped, empty_record(whole))
     objects = stages.run_here("merge", lambda: merge_objects(_in_order(records), rules, whole))
     staging.write_ids("labels", objects.merged)
     if not rules.refine:
         return objects
     tasks = refine_tasks(plan, objects, executor)
-    refined = dict(stages.run("rules", tasks, plan.blocks))
+    refined = dict(stages.gather("rules", tasks, needed))
+    refined |= dict.fromkeys(plan.skipped, empty_refined(rules, whole))
     final = stages.run_here(
         "merge", lambda: merge_refined(_in_order(refined), objects, rules, whole)
     )
@@ -221,44 +394,64 @@ def _merge_objects(
     return final
 
 
-def _write_objects(plan: Plan, objects: Objects, stages: Stages) -> None:
-    """Write the ids of all blocks into arrays that can count them."""
+def _write_objects(plan: Plan, objects: Objects, stages: Stages) -> npt.NDArray[np.bool_] | None:
+    """Write the ids of all blocks into arrays that can count them.
+
+    Returns
+    -------
+    (N + 1,) bool array or None
+        Which objects the mask cuts, if there is one.
+    """
+    cut: npt.NDArray[np.bool_] | None = None
+    if plan.found is not None:
+        cut = np.zeros(objects.count + 1, dtype=bool)
+
+    def take(block: Relabelled) -> None:
+        if cut is not None and block.cut is not None:
+            cut[block.cut] = True
+
     for output in plan.outputs:
         if output.kind == "objects":
             create_levels(output)
-            stages.run(
-                "relabel", relabel_tasks(plan, output, objects, stages.executor), plan.blocks
-            )
+            tasks = relabel_tasks(plan, output, objects, stages.executor)
+            stages.run("relabel", tasks, plan.blocks - len(plan.skipped), take)
+    return cut
 
 
 def _write_levels(plan: Plan, stages: Stages) -> None:
     """Make the lower levels of all outputs, each from the one before."""
     for output in plan.outputs:
         for level in range(1, len(output.shapes)):
-            tasks = list(level_tasks(output, level))
-            stages.run("pyramid", tasks, len(tasks))
+            stages.run("pyramid", level_tasks(output, level), pyramid_count(output, level))
 
 
-def _commit(plan: Plan, network: UNet, objects: Objects | None) -> None:
+def _commit(
+    plan: Plan,
+    network: UNet,
+    objects: Objects | None,
+    cut: npt.NDArray[np.bool_] | None,
+) -> None:
     """Write the metadata that make labels of it all."""
     card, classes = network.card, network.classes
     commit_all(
         plan.destinations,
-        provenance=_provenance(plan, network),
+        provenance=provenance(plan, network),
         class_names=card.class_names or default_class_names(classes),
         class_colors=card.class_colors or default_colors(classes),
         objects=_objects_record(plan, objects),
         object_classes=None if objects is None else objects.classes,
+        object_cut=cut,
     )
 
 
 @contextmanager
-def _told_that_nothing_is_listed() -> Iterator[None]:
+def _told_how_to_go_on() -> Iterator[None]:
     try:
         yield
     except RunError as error:
         raise RunError(
-            f"{error}; the label is not listed; mend the cause and run the same command again"
+            f"{error}; the label is not listed, what is done is kept: mend the cause, and the same "
+            f"command goes on"
         ) from error
 
 
@@ -327,27 +520,6 @@ def _finish_interrupted(path: str | Path, network: UNet, settings: Settings) -> 
 
 def _as_model(model: UNet | str | Path) -> UNet:
     return model if isinstance(model, UNet) else load_model(model)
-
-
-def _provenance(plan: Plan, network: UNet) -> dict[str, Any]:
-    """Return what made the label: enough to make it again and to verify it."""
-    return {
-        "version": __version__,
-        "model": {"name": network.card.name, "digest": model_digest(network)},
-        "level": plan.level,
-        "channels": list(plan.channels),
-        "intensity": {
-            "rule": plan.intensity,
-            "limits": plan.limits and [list(p) for p in plan.limits],
-        },
-        "region": plan.region and [[span.start, span.stop] for span in plan.region],
-        "tile": list(plan.tiling.tile),
-        "block": list(plan.tiling.block),
-        "device": plan.device.split(":")[0],
-        "precision": plan.precision,
-        "augment": plan.augment,
-        "threads": plan.threads,
-    }
 
 
 def _how_to_look(plan: Plan) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bigunet.geometry import Block, Span, Tiling
 from bigunet.images.intensity import Limits
@@ -15,6 +17,8 @@ from bigunet.images.open import Image, Plane
 from bigunet.images.output import Output
 from bigunet.instances.merge import id_dtype
 from bigunet.instances.rules import Rules
+from bigunet.masking.blocks import blocks_inside
+from bigunet.masking.plan import FoundMask, MaskPlan
 from bigunet.memory import Memory
 from bigunet.staging import Staging
 
@@ -36,6 +40,8 @@ class Plan:
     network: str
     device: str
     precision: str
+    batch: int
+    """Tiles in a forward pass."""
     augment: str
     """What each tile is averaged over, ``none`` or ``d4``."""
     intensity: str
@@ -46,10 +52,14 @@ class Plan:
     """Where results go; several labels of the image are places of their own."""
     rules: Rules | None
     """What makes objects, where they are saved."""
+    mask: MaskPlan | None
+    """Which pixels are segmented; None for all."""
     overlap: str
     scheduler: str
+    processes: int
+    """Among which blocks are spread."""
     workers: int
-    """Blocks at work at once, in each process that is."""
+    """Blocks at work at once, in all processes together."""
     threads: int
     """Of torch, in each process."""
     memory: Memory
@@ -57,6 +67,10 @@ class Plan:
     """What the user should know, a line each."""
     seconds: float | None = None
     """Projected time of the network, from timed tiles."""
+    found: FoundMask | None = None
+    """The mask, once it is ready."""
+    needed: npt.NDArray[np.bool_] | None = None
+    """(blocks,), which of them have a pixel inside the mask; None for all."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -82,30 +96,30 @@ class Plan:
             region=(y, x),
             planes=len(self.planes),
             rules=self.rules,
+            needed=self.needed,
+            mask=None if self.found is None else self.found.mask,
         )
 
     @property
     def blocks(self) -> int:
         """Number of blocks, over all planes."""
-        return len(self.planes) * sum(1 for _ in self.tiling.blocks(self.region))
+        return len(self.planes) * self.tiling.block_count(self.region)
 
     @property
     def pixels(self) -> int:
         """Output pixels, over all planes."""
-        return len(self.planes) * sum(b.pixels for b in self.tiling.blocks(self.region))
+        return len(self.planes) * _area(self.tiling.spans(self.region))
 
     @property
     def tiles(self) -> int:
         """Number of tiles, over all planes; averaged ones take several passes."""
-        blocks = self.tiling.blocks(self.region)
-        return len(self.planes) * sum(1 for b in blocks for _ in self.tiling.tiles(b))
+        return len(self.planes) * self.tiling.tile_count(self.region)
 
     @property
     def bytes_read(self) -> int:
         """Decoded bytes that blocks ask for, halos included."""
         itemsize = self.planes[0].dtype.itemsize * len(self.channels)
-        sources = (self.tiling.source(b) for b in self.tiling.blocks(self.region))
-        return len(self.planes) * itemsize * sum(y.size * x.size for y, x in sources)
+        return len(self.planes) * itemsize * _area(self.tiling.sources(self.region))
 
     @property
     def bytes_written(self) -> int:
@@ -113,11 +127,27 @@ class Plan:
         per_pixel = sum(o.channels * np.dtype(o.dtype).itemsize for o in self.outputs)
         return self.pixels * per_pixel
 
-    def work(self) -> Iterator[tuple[int, Plane, Block]]:
-        """Yield all blocks of all planes in order, with the number of the plane."""
+    def work(self) -> Iterator[tuple[int, int, Plane, Block]]:
+        """Yield the blocks that are needed in order: number among all, number of the plane, plane,
+        block."""
+        number = 0
         for at, plane in enumerate(self.planes):
             for block in self.tiling.blocks(self.region):
-                yield at, plane, block
+                if self.needed is None or self.needed[number]:
+                    yield number, at, plane, block
+                number += 1
+
+    @property
+    def skipped(self) -> frozenset[int]:
+        """Numbers of the blocks that the mask leaves out."""
+        if self.needed is None:
+            return frozenset()
+        return frozenset(np.flatnonzero(~self.needed).tolist())
+
+    def masked(self, found: FoundMask) -> Plan:
+        """Return the plan with a mask that is ready."""
+        needed = blocks_inside(found.mask, self.tiling, self.region, len(self.planes))
+        return replace(self, found=found, needed=needed)
 
     def counted(self, objects: int) -> Plan:
         """Return the plan with a type of ids that can count the objects."""
@@ -163,6 +193,7 @@ class Plan:
             f"{gigabytes(self.memory.allowed)} allowed (per process)",
             f"bytes      {gigabytes(self.bytes_read)} read, "
             f"{gigabytes(self.bytes_written)} written, before compression",
+            *([] if self.mask is None else [f"mask       {self.mask.text}"]),
             *time,
             *([] if self.rules is None else [f"objects    {_rules_text(self.rules)}"]),
             *(f"output     {o.final} ({o.kind})" for o in self.outputs),
@@ -175,6 +206,7 @@ class Plan:
             "model": self.model,
             "device": self.device,
             "precision": self.precision,
+            "batch": self.batch,
             "augment": self.augment,
             "threads": self.threads,
             "level": self.level,
@@ -190,8 +222,10 @@ class Plan:
             "tile": list(self.tiling.tile),
             "margin": self.tiling.margin,
             "extra_work": round(self.tiling.extra_work, 3),
+            "mask": None if self.mask is None else self.mask.text,
             "overlap": self.overlap,
             "scheduler": self.scheduler,
+            "processes": self.processes,
             "workers": self.workers,
             "memory_projected": self.memory.projected,
             "memory_allowed": self.memory.allowed,
@@ -202,6 +236,11 @@ class Plan:
             "seconds_projected": self.seconds,
             "notes": list(self.notes),
         }
+
+
+def _area(spans: tuple[Sequence[Span], Sequence[Span]]) -> int:
+    """Return the pixels of all pairs of rows and columns."""
+    return prod(sum(span.size for span in along) for along in spans)
 
 
 def _duration(seconds: float) -> str:

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from bigunet.cluster import EMBEDDED, available_cores, available_memory, check_scheduler
+from bigunet.cluster import EMBEDDED, Executor, Where
 from bigunet.cutting import choose_overlap, target_block, write_chunk
 from bigunet.errors import InputError, MemoryLimitError
-from bigunet.geometry import Span, Tiling, pooling_grid, round_up
+from bigunet.geometry import Span, Tiling
 from bigunet.images.image import Image
 from bigunet.images.intensity import Limits
 from bigunet.images.labels import plan_destinations
@@ -26,11 +26,13 @@ from bigunet.images.open import (
 )
 from bigunet.inference import changed_size, fit_tiling, given_limits
 from bigunet.instances.rules import Rules
-from bigunet.memory import Memory, project_memory
-from bigunet.models.runtime import choose_device, choose_precision
+from bigunet.masking.plan import TISSUE, MaskPlan, plan_mask
+from bigunet.memory import Memory, choose_batch, project_memory, smaller_tiling
+from bigunet.models.runtime import choose_precision
 from bigunet.models.symmetries import check_augment
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan, by, gigabytes
+from bigunet.sites import Site, find_site
 from bigunet.sizes import Size, parse_area, parse_length
 
 __all__ = ["Settings", "choose_save", "parse_region", "plan_run"]
@@ -65,16 +67,20 @@ class Settings:
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     precision: str = "auto"
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
+    mask: str = "none"
+    """``none``; ``auto``: tissue, found and kept as label ``tissue``; or the name of a label. What
+    lies outside is background."""
     augment: str = "none"
     """``none``, or ``d4``: the mean over the eight symmetries of the square."""
     block: int | tuple[int, int] | None = None
     """Pixels per task; rounded up to whole tiles."""
     tile: int | tuple[int, int] | None = None
     """Output pixels per forward pass; rounded up to ``2**depth``."""
-    scheduler: str = "threads"
-    """``threads``, ``sync``, ``processes``, an address or a scheduler file."""
+    scheduler: Where | None = None
+    """``threads``, ``sync``, ``processes``, ``slurm``, an address, a scheduler file, or a client of
+    Dask. By default the client that is active, what DASK_SCHEDULER_ADDRESS says, or ``threads``."""
     workers: int | None = None
-    """Blocks at once (processes with ``processes``); all cores by default."""
+    """Blocks at once of ``threads``, processes of ``processes``, jobs of ``slurm``."""
     memory_limit: int | None = None
     """Bytes that a process may take; four fifths of what there is by default."""
     overlap: str = "auto"
@@ -91,8 +97,15 @@ class Settings:
     """Longest side of what is split, in pixels or ``15um``; needed to split."""
 
 
-def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
+def plan_run(
+    path: str | Path, model: UNet, settings: Settings, executor: Executor | None = None
+) -> Plan:
     """Decide everything about a run; write nothing and read no pixel.
+
+    Parameters
+    ----------
+    executor : Executor, optional
+        A cluster that is there already, whose workers are asked what they have.
 
     Raises
     ------
@@ -104,11 +117,10 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
     level, level_note = choose_level(image, settings.level, settings.pixel_size or card.pixel_size)
     channels = choose_channels(image, settings.channels, model.in_channels)
     planes = image_planes(image, level, channels)
-    device, device_note = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
-    allowed = _allowed(settings)
+    site = _find_site(settings, executor)
+    precision = choose_precision(settings.precision, site.device)
+    allowed = _allowed(settings, site)
     check_chunk_memory(image, level, allowed)
-    workers, threads = _share_cores(settings)
     shape = (planes[0].shape[1], planes[0].shape[2])
     region = parse_region(settings.region, shape)
     tiling = fit_tiling(
@@ -116,7 +128,7 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
         model.depth,
         tile=settings.tile,
         block=settings.block,
-        target_block=target_block(shape, workers * len(planes)),
+        target_block=target_block(shape, site.workers * len(planes)),
     )
     overlap = choose_overlap(
         settings.overlap, tiling, planes[0], len(planes), allowed, whole=region is None
@@ -134,6 +146,7 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
         classes=model.classes,
         region=region and (region[0].slice, region[1].slice),
     )
+    mask = _plan_mask(settings, image, level, allowed, [d.name for d in destinations])
     plan = Plan(
         image=image,
         level=level,
@@ -143,21 +156,43 @@ def plan_run(path: str | Path, model: UNet, settings: Settings) -> Plan:
         region=region,
         model=card.name,
         network=f"U-Net of width {model.width}, depth {model.depth}, {model.classes} classes",
-        device=device,
+        device=site.device,
         precision=precision,
+        batch=choose_batch(
+            model, tiling, site.device_memory, precision, averaged=settings.augment != "none"
+        ),
         augment=check_augment(settings.augment),
         intensity=_intensity_text(model, settings),
         limits=_given_limits(settings, len(channels)),
         destinations=destinations,
         rules=rules,
+        mask=mask,
         overlap=overlap,
-        scheduler=check_scheduler(settings.scheduler),
-        workers=workers,
-        threads=threads,
+        scheduler=site.scheduler,
+        processes=site.processes,
+        workers=site.workers,
+        threads=site.threads,
         memory=Memory(allowed=allowed, projected=0),
-        notes=tuple(n for n in (level_note, device_note, *_size_notes(settings, tiling)) if n),
+        notes=tuple(n for n in (level_note, site.note, *_size_notes(settings, tiling)) if n),
     )
     return _within_memory(plan, model)
+
+
+def _plan_mask(
+    settings: Settings, image: Image, level: int, allowed: int, names: Sequence[str]
+) -> MaskPlan | None:
+    inside = settings.output is None
+    mask = plan_mask(image, level, settings.mask, store=inside)
+    if mask is None:
+        return None
+    label = mask.label or TISSUE
+    if inside and label in names:
+        raise InputError(
+            f"label '{label}' cannot be the mask and the result of a run; choose another --name"
+        )
+    if mask.look is not None:
+        check_chunk_memory(image, mask.look, allowed)
+    return mask
 
 
 def choose_save(save: Sequence[str] | None, model: UNet) -> tuple[str, ...]:
@@ -228,7 +263,8 @@ def _within_memory(plan: Plan, model: UNet) -> Plan:
     """
     plan = _project(plan, model)
     asked = plan.workers
-    while plan.memory.projected > plan.memory.allowed and plan.workers > 1:
+    # Elsewhere a process takes as many blocks at once as it has threads for them.
+    while plan.memory.projected > plan.memory.allowed and plan.workers > 1 and _is_embedded(plan):
         plan = _project(replace(plan, workers=plan.workers - 1), model)
     if plan.memory.projected > plan.memory.allowed:
         raise MemoryLimitError(_too_large(plan, model))
@@ -240,7 +276,6 @@ def _within_memory(plan: Plan, model: UNet) -> Plan:
 
 def _project(plan: Plan, model: UNet) -> Plan:
     plane, outputs = plan.planes[0], plan.outputs
-    embedded = plan.scheduler in EMBEDDED
     projected = project_memory(
         model,
         plan.tiling,
@@ -248,25 +283,33 @@ def _project(plan: Plan, model: UNet) -> Plan:
         itemsize=plane.dtype.itemsize,
         source_chunk=plane.chunks,
         result_bytes=sum(o.channels * np.dtype(o.dtype).itemsize for o in outputs),
-        workers=plan.workers if embedded else 1,
+        workers=-(-plan.workers // plan.processes),
         whole_plane=plan.overlap == "map_overlap",
         averaged=plan.augment != "none",
         rules=plan.rules,
         pixels=plan.pixels,
+        device=plan.device,
+        batch=plan.batch,
     )
     return replace(plan, memory=replace(plan.memory, projected=projected))
 
 
+def _is_embedded(plan: Plan) -> bool:
+    return plan.scheduler in EMBEDDED
+
+
 def _too_large(plan: Plan, model: UNet) -> str:
-    memory, tile = plan.memory, max(plan.tiling.tile)
+    memory = plan.memory
+    least = replace(plan, workers=plan.processes, overlap="direct")
+    fitting = smaller_tiling(
+        plan.tiling,
+        lambda tiling: _project(replace(least, tiling=tiling), model).memory.projected,
+        memory.allowed,
+    )
     raised = f"--memory-limit {memory.projected / 1e9 + 0.1:.1f}GB"
-    while tile > pooling_grid(model.depth):
-        tile = round_up(tile // 2, pooling_grid(model.depth))
-        smaller = fit_tiling(plan.tiling.shape, model.depth, tile=tile, block=tile)
-        tried = _project(replace(plan, tiling=smaller, workers=1, overlap="direct"), model)
-        if tried.memory.projected <= memory.allowed:
-            raised = f"--tile {tile} --block {tile} --overlap direct, or {raised}"
-            break
+    if fitting is not None:
+        tile = max(fitting.tile)
+        raised = f"--tile {tile} --block {tile} --overlap direct, or {raised}"
     return (
         f"tiles of {by(plan.tiling.tile)} px and blocks of {by(plan.tiling.block)} px need "
         f"{gigabytes(memory.projected)} but {gigabytes(memory.allowed)} are allowed; "
@@ -274,27 +317,20 @@ def _too_large(plan: Plan, model: UNet) -> str:
     )
 
 
-def _allowed(settings: Settings) -> int:
+def _find_site(settings: Settings, executor: Executor | None) -> Site:
+    workers = settings.workers
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}; it has to be at least 1")
+    return find_site(settings.scheduler, workers, settings.device, executor)
+
+
+def _allowed(settings: Settings, site: Site) -> int:
     limit = settings.memory_limit
     if limit is None:
-        return round(_MEMORY_SHARE * available_memory())
+        return round(_MEMORY_SHARE * site.memory)
     if limit < 1:
         raise InputError(f"memory limit is {limit}; it has to be a positive number of bytes")
     return limit
-
-
-def _share_cores(settings: Settings) -> tuple[int, int]:
-    """Return blocks at once, and torch's threads in each process."""
-    cores, workers = available_cores(), settings.workers
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}; it has to be at least 1")
-    if settings.scheduler == "sync":
-        return 1, cores
-    if settings.scheduler == "threads":
-        # One pass at a time uses all cores; a second block is read and written meanwhile.
-        return workers or max(2, cores), cores
-    count = workers or cores
-    return count, max(1, cores // count)
 
 
 def _given_limits(settings: Settings, channels: int) -> Limits | None:

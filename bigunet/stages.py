@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from dask.delayed import Delayed
-
-from bigunet.cluster import Executor, Failure, failures_text
+from bigunet.cluster import Executor, Failure, Task, failures_text
 from bigunet.errors import BigunetError, RunError
 
 __all__ = ["Listener", "Progress", "Stages"]
@@ -22,7 +20,7 @@ class Progress:
     """What a run tells while it goes on."""
 
     stage: str
-    """``plan``, ``segment``, then of objects ``split``, ``merge``, ``rules`` and ``relabel``,
+    """``plan``, ``mask``, ``check``, ``segment``, then of objects ``split``, ``merge``, ``rules`` and ``relabel``,
     ``pyramid``, ``commit``."""
     done: int = 0
     total: int = 0
@@ -37,6 +35,10 @@ class Progress:
 Listener: TypeAlias = Callable[[Progress], None]
 
 
+def _nothing(_: Any) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Stages:
     """Works off one stage after another."""
@@ -47,14 +49,18 @@ class Stages:
     def run(
         self,
         stage: str,
-        tasks: Iterable[Delayed],
+        tasks: Iterable[Task],
         total: int,
+        take: Callable[[Any], None] = _nothing,
         *,
+        on_failure: Callable[[Failure], None] = _nothing,
         place: Callable[[], str] = str,
-    ) -> list[Any]:
-        """Run tasks, tell of each, and return their results in the order in which they came.
+        device: str | None = None,
+    ) -> None:
+        """Run tasks, tell of each, and hand over their results as they come; none is kept.
 
-        ``place`` says where, if what is raised is no `Failure` of a task that knows.
+        ``place`` says where, if what is raised is no `Failure` of a task that knows. Tasks for a
+        ``device`` go to workers that have it.
 
         Raises
         ------
@@ -62,23 +68,33 @@ class Stages:
             At the end, if some failed; names the first of them and why.
         """
         failures: list[Failure] = []
-        results: list[Any] = []
-        pixels, began = 0, time.monotonic()
+        done, pixels, began = 0, 0, time.monotonic()
 
         def on_result(result: Any) -> None:
-            nonlocal pixels
-            (failures if isinstance(result, Failure) else results).append(result)
-            pixels += getattr(result, "pixels", 0)
-            done, seconds = len(failures) + len(results), time.monotonic() - began
+            nonlocal done, pixels
+            if isinstance(result, Failure):
+                failures.append(result)
+                on_failure(result)
+                if result.stops_run:
+                    raise RunError(failures_text([result]))
+            else:
+                take(result)
+            done, pixels = done + 1, pixels + getattr(result, "pixels", 0)
+            seconds = time.monotonic() - began
             self.tell(Progress(stage=stage, done=done, total=total, pixels=pixels, seconds=seconds))
 
         self.tell(Progress(stage=stage, total=total))
         try:
-            self.executor.run(tasks, on_result)
+            self.executor.run(tasks, on_result, device=device)
         except BigunetError as error:
-            raise RunError(f"{error}{place()}") from error
+            raise RunError(f"{error}{'' if failures else place()}") from error
         if failures:
             raise RunError(f"{len(failures)} of {total} failed: {failures_text(failures)}")
+
+    def gather(self, stage: str, tasks: Iterable[Task], total: int) -> list[Any]:
+        """Run tasks, and return their results in the order in which they came."""
+        results: list[Any] = []
+        self.run(stage, tasks, total, results.append)
         return results
 
     def run_here(self, stage: str, call: Callable[[], T]) -> T:

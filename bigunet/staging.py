@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -25,9 +26,12 @@ import numpy.typing as npt
 from bigunet.errors import RunError
 from bigunet.geometry import Block, Span, Tiling
 from bigunet.images.output import Output, check_owned
-from bigunet.instances.block import Runs
+from bigunet.instances.archive import record_arrays, record_from_arrays
+from bigunet.instances.block import BlockRecord, Runs
 from bigunet.instances.merge import Merged, id_dtype
 from bigunet.instances.rules import Rules
+from bigunet.ledger import digest
+from bigunet.masking.mask import Mask
 
 __all__ = ["Stage", "Staging"]
 
@@ -36,6 +40,7 @@ Stage: TypeAlias = Literal["classes", "labels", "refined"]
 """What is staged of a block: its classes, its local labels, the same after the rules."""
 
 _ALL_CLASSES = np.arange(256, dtype=np.uint8)
+_RECORD = "record-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,10 @@ class Staging:
     planes: int
     rules: Rules
     """What makes objects of the staged blocks."""
+    needed: npt.NDArray[np.bool_] | None = None
+    """(blocks,), which of them are staged; the others are background. None for all."""
+    mask: Mask | None = None
+    """Outside of it everything is background."""
 
     @property
     def whole(self) -> tuple[int, int, int]:
@@ -60,19 +69,30 @@ class Staging:
         """Return the place of a window of a plane in the whole."""
         return at, y.start - self.region[0].start, x.start - self.region[1].start
 
-    def write(self, stage: Stage, at: int, block: Block, runs: Runs) -> None:
-        """Stage the runs of a block of plane ``at``.
+    def write(
+        self, stage: Stage, at: int, block: Block, runs: Runs, record: BlockRecord | None = None
+    ) -> str:
+        """Stage the runs of a block of plane ``at``, and what the merge has to know of it.
+
+        Returns
+        -------
+        str
+            Digest of what is on disk now.
 
         Raises
         ------
         RunError
             They cannot be written, or another run took the place over.
         """
-        path = self._runs_file(stage, at, block)
-        self._write(
-            path,
-            lambda file: np.savez(file, shape=runs.shape, label=runs.label, length=runs.length),
-        )
+        arrays: dict[str, Any] = {
+            "shape": np.array(runs.shape),
+            "label": runs.label,
+            "length": runs.length,
+        }
+        if record is not None:
+            arrays |= {_RECORD + name: array for name, array in record_arrays(record).items()}
+        self._write(self._runs_file(stage, at, block), lambda file: np.savez(file, **arrays))
+        return _digest(arrays)
 
     def read(self, stage: Stage, at: int, block: Block) -> Runs:
         """Return the runs of a block.
@@ -82,13 +102,30 @@ class Staging:
         RunError
             They cannot be read.
         """
+        if self.needed is not None and not self.needed[self.number(at, block)]:
+            shape, rows = (1, block.y.size, block.x.size), np.zeros(block.y.size, np.int32)
+            return Runs(shape=shape, label=rows, length=rows + block.x.size)
         path = self._runs_file(stage, at, block)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as staged:
-                shape = tuple(staged["shape"].tolist())
-                return Runs(shape=shape, label=staged["label"], length=staged["length"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise RunError(f"cannot read {path}: {_reason(error)}") from error
+        with _staged(path) as staged:
+            shape = tuple(staged["shape"].tolist())
+            return Runs(shape=shape, label=staged["label"], length=staged["length"])
+
+    def read_record(self, stage: Stage, at: int, block: Block) -> tuple[BlockRecord | None, str]:
+        """Return what the merge has to know of a staged block, and the digest of it all.
+
+        Raises
+        ------
+        RunError
+            It cannot be read.
+        """
+        with _staged(self._runs_file(stage, at, block)) as staged:
+            arrays = dict(staged)
+            own = {
+                name.removeprefix(_RECORD): array
+                for name, array in arrays.items()
+                if name.startswith(_RECORD)
+            }
+            return record_from_arrays(own) if own else None, _digest(arrays)
 
     def write_ids(self, stage: Stage, merged: Merged) -> None:
         """Stage the id of every local label, for `read_ids`."""
@@ -148,6 +185,22 @@ class Staging:
         y, x = (Span(span.start - ring, span.stop + ring) for span in (block.y, block.x))
         return self._window("labels", at, y, x, table)
 
+    def inside(self, at: int, block: Block) -> npt.NDArray[np.bool_] | None:
+        """Return which pixels of a block and its ring are inside the mask, None if there is none.
+
+        Returns
+        -------
+        (1, y + 2 ring, x + 2 ring) bool array
+            Beyond the border of the plane as at the border: nothing is decided there.
+        """
+        if self.mask is None:
+            return None
+        ring = self.rules.ring
+        wide = [Span(span.start - ring, span.stop + ring) for span in (block.y, block.x)]
+        y, x = (span.cut(Span(0, n)) for span, n in zip(wide, self.tiling.shape, strict=True))
+        pads = [(n.start - m.start, m.stop - n.stop) for m, n in zip(wide, (y, x), strict=True)]
+        return np.pad(self.mask.read(at, y.slice, x.slice), pads, mode="edge")[None]
+
     def number(self, at: int, block: Block) -> int:
         """Return the place of a block among all blocks of all planes, in order of `Plan.work`."""
         rows, columns = self.tiling.grid(self.region)
@@ -194,9 +247,25 @@ class Staging:
         try:
             with aside.open("wb") as file:
                 save(file)
+                file.flush()
+                os.fsync(file.fileno())
             aside.replace(path)
         except OSError as error:
             raise RunError(f"cannot write {path}: {_reason(error)}") from error
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Mapping[str, Array]]:
+    """Open the arrays of a staged block."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as staged:
+            yield staged
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def _digest(arrays: Mapping[str, Array]) -> str:
+    return digest(*(arrays[name] for name in sorted(arrays)))
 
 
 def _reason(error: Exception) -> str:

@@ -29,6 +29,7 @@ from bigunet.images.open import (
     read_provenance,
 )
 from bigunet.inference import mirrored, predict_block
+from bigunet.masking.plan import open_mask
 from bigunet.models.checkpoint import load_model, model_digest
 from bigunet.models.runtime import Predictor
 from bigunet.models.unet import UNet
@@ -135,8 +136,10 @@ def verify_image(
         device=device,
         precision=record["precision"] if precision == "auto" else precision,
         augment=record.get("augment", "none"),
+        batch=record.get("batch", 1),
     )
     objects = _objects(label_image, record)
+    mask = open_mask(image, level, record["mask"]) if record.get("mask") else None
     limits = record["intensity"]["limits"]
     limits = limits and tuple((lo, hi) for lo, hi in limits)
     rng = np.random.default_rng(seed)
@@ -144,7 +147,10 @@ def verify_image(
     for window in _windows(tiling, _region(record, tiling), windows, rng):
         at = int(rng.integers(len(planes)))
         stored = label_planes[at].read(window.y.slice, window.x.slice)[0]
-        found.append(_compare(window, planes[at], stored, objects, tiling, predictor, limits))
+        inside = None if mask is None else mask.read(at, window.y.slice, window.x.slice)
+        found.append(
+            _compare(window, planes[at], stored, objects, inside, tiling, predictor, limits)
+        )
     return _pooled(found)
 
 
@@ -161,9 +167,8 @@ class _Objects:
     splits: bool
     """Whether pixels of one class that touch may be parts of two objects."""
 
-    def wrong(self, ids: np.ndarray, scores: np.ndarray) -> npt.NDArray[np.bool_]:
-        """Tell of each pixel (y, x) whether it cannot be what scores (K, y, x) give."""
-        network = scores.argmax(0)
+    def wrong(self, ids: np.ndarray, network: np.ndarray) -> npt.NDArray[np.bool_]:
+        """Tell of each pixel (y, x) whether it cannot be what the network's classes give."""
         unknown = ids >= self.classes.size
         stored = self.classes[np.where(unknown, 0, ids)]
         same = ~unknown & (stored == network)
@@ -257,6 +262,7 @@ def _compare(
     plane: Plane,
     stored: np.ndarray,
     objects: _Objects | None,
+    inside: npt.NDArray[np.bool_] | None,
     tiling: Tiling,
     predictor: Predictor,
     limits: Limits | None,
@@ -265,9 +271,14 @@ def _compare(
     tiled = _in_tiles(window, plane, tiling, predictor, limits)
     whole = _in_one_piece(window, plane, tiling, predictor, limits)
     tolerance = _allowed(window, plane, whole, tiling, predictor, limits)
-    differs = stored != whole.argmax(0) if objects is None else objects.wrong(stored, whole)
+    classes = whole.argmax(0)
+    if inside is not None:
+        classes = np.where(inside, classes, 0)
+    differs = stored != classes if objects is None else objects.wrong(stored, classes)
     ranked = np.sort(whole, axis=0)
     tie = ranked[-1] - ranked[-2] <= 2 * tolerance if len(ranked) > 1 else np.zeros_like(differs)
+    if inside is not None:
+        tie &= inside
     return Verification(
         windows=1,
         pixels=window.pixels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +25,12 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
+INTERRUPTED, TERMINATED = 130, 143  # what shells report for programs that a signal ended
+RESUMABLE = 3
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: a time limit is reached, or the machine is wanted for something else."""
 
 
 class GroupedOption(click.Option):
@@ -47,13 +53,20 @@ class Command(click.Command):
     ----------
     after_interrupt : str
         What to do next, said when the user stops the command.
+    resumable : bool
+        Whether a command that was stopped can go on, so that SIGTERM ends it with exit code 3.
     """
 
     def __init__(
-        self, *args: Any, after_interrupt: str = "Run the same command again.", **kwargs: Any
+        self,
+        *args: Any,
+        after_interrupt: str = "Run the same command again.",
+        resumable: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.after_interrupt = after_interrupt
+        self.resumable = resumable
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in groups, in the order of their first options."""
@@ -73,10 +86,13 @@ class Command(click.Command):
         """Run the command; turn what goes wrong into one line on stderr and an exit code."""
         verbose = bool(ctx.params.get("verbose"))
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _stopped_by_sigterm():
                 if not verbose:
                     warnings.simplefilter("ignore")
                 return super().invoke(ctx)
+        except _Terminated:
+            talk(f"Stopped by SIGTERM. {self.after_interrupt}")
+            ctx.exit(RESUMABLE if self.resumable else TERMINATED)
         except KeyboardInterrupt:
             talk(f"Stopped. {self.after_interrupt}")
             ctx.exit(INTERRUPTED)
@@ -85,6 +101,26 @@ class Command(click.Command):
         except Exception as error:
             talk(f"Error: {describe_error(error, verbose=verbose)}")
             ctx.exit(exit_code(error))
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop a command as Ctrl-C does, so that it leaves things in order."""
+
+    def stop(*_: Any) -> None:
+        # Once is enough: a second one is not to disturb the end.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # no main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _UsageLine(click.ClickException):

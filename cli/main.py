@@ -16,6 +16,7 @@ __all__ = ["main"]
 # In the order of a user's day. The module of a command has the command's name.
 COMMANDS = (
     "segment",
+    "status",
     "info",
     "preview",
     "verify",

@@ -159,10 +159,9 @@ workers_option = option(
 scheduler_option = option(
     RUNNING,
     "--scheduler",
-    default="threads",
-    show_default=True,
     metavar="WHERE",
-    help="threads, sync, processes, or the address or scheduler file of a Dask cluster.",
+    help="threads, sync, processes, slurm, or the address or scheduler file of a Dask cluster.  "
+    "[default: DASK_SCHEDULER_ADDRESS, or threads]",
 )
 labels_option = option(
     MAIN, "--labels", metavar="NAME", required=True, help="Name of a label of the image."

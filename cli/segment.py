@@ -40,13 +40,19 @@ OVERLAPS = ("auto", "map_overlap", "direct")
 @click.command(
     cls=Command,
     short_help="Segment images with a model.",
-    after_interrupt="Nothing new is listed. Run the same command again: it begins this image anew.",
+    after_interrupt="Nothing new is listed. Run the same command again: it goes on where it stopped.",
+    resumable=True,
 )
 @images_argument
 @model_option
 @channels_option
 @option(MAIN, "--output", metavar="NEW.zarr", help="Write there, not into labels/ of the image.")
-@option(MAIN, "--overwrite", is_flag=True, help="Replace a label that bigunet wrote.")
+@option(
+    MAIN,
+    "--overwrite",
+    is_flag=True,
+    help="Replace a label that bigunet wrote, or begin an unfinished one anew.",
+)
 @device_option
 @option(
     MAIN,
@@ -79,6 +85,14 @@ OVERLAPS = ("auto", "map_overlap", "direct")
     help="Limits of intensity; repeat for each channel.  [default: measured, as the model says]",
 )
 @region_option
+@option(
+    INPUT,
+    "--mask",
+    metavar="auto|LABEL|none",
+    default="none",
+    show_default=True,
+    help="Segment tissue only, which is found (auto), or what a label covers; the rest is background.",
+)
 @option(OUTPUT, "--name", help="Name of the label.  [default: the model's]")
 @option(
     OUTPUT,

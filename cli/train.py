@@ -40,6 +40,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     cls=Command,
     short_help="Train a model on annotated images.",
     after_interrupt="Epochs that were finished are kept. Go on with --resume.",
+    resumable=True,
 )
 @click.argument("data", metavar="DATA...", nargs=-1, required=True)
 @option(MAIN, "--output", metavar="MODEL.pt", required=True, help="Model file to write.")

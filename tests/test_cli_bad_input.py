@@ -240,7 +240,7 @@ BAD_OPTIONS = {
 def test_options(
     tmp_path: Path, slide: Path, model: Path, options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigunet.cluster._REPLY_SECONDS", 1)
+    monkeypatch.setattr("bigunet.cluster.connect.CONNECT_SECONDS", 1)
     line = refused(tmp_path, "segment", slide, "--model", model, *options.split())
     assert BAD_OPTIONS[options] in line
 

@@ -69,6 +69,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         # Of noise both classes are in every chunk, so that all are written.
         assert chunks_in(path / "labels" / "nuclei") == BLOCKS
         results[name] = files(path / "labels")
+        results["pixels"] = read_label(path, "nuclei")
         results["seconds"] = time.monotonic() - began
     return results
 
@@ -207,7 +208,9 @@ def test_ctrl_c(source: Path, slide: Path, undisturbed: dict[str, Any], schedule
     assert not is_listed(slide, "nuclei")
     again = run(*line_of(slide, source / "new.pt"))
     assert again.exit_code == 0, again.stderr
-    assert files(slide / "labels") == undisturbed["new"]
+    assert "going on with an unfinished run" in again.stderr
+    # Of processes the record has other threads; noise of two classes has no ties that they move.
+    np.testing.assert_array_equal(read_label(slide, "nuclei"), undisturbed["pixels"])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -28,7 +28,7 @@ from bigunet.cli.segment import segment
 # The list; a test fails when an option comes or goes unasked.
 SEGMENT_OPTIONS = {
     "Most used": "--model --channels --output --overwrite --device --memory-limit --dry-run --help",
-    "Input": "--level --pixel-size --intensity --region",
+    "Input": "--level --pixel-size --intensity --region --mask",
     "Output": "--name --save --json",
     "Objects": "--min-area --max-area --fill-holes --split --max-diameter",
     "Running": "--precision --augment --block --tile --scheduler --workers --overlap --verbose "
@@ -91,12 +91,13 @@ def test_defaults_are_the_librarys(calls: list[dict[str, Any]]) -> None:
         "pixel_size": None,
         "intensity": None,
         "region": None,
+        "mask": "none",
         "device": "auto",
         "precision": "auto",
         "augment": "none",
         "block": None,
         "tile": None,
-        "scheduler": "threads",
+        "scheduler": None,
         "workers": None,
         "memory_limit": None,
         "overlap": "auto",
@@ -112,7 +113,7 @@ def test_every_option_arrives(calls: list[dict[str, Any]]) -> None:
     line = (
         "segment a.zarr --model m.pt --name n --output o.zarr --save probabilities,classes "
         "--overwrite --channels 0,DAPI --level 1 --pixel-size 0.5 --intensity -5,10 "
-        "--intensity 0,4e3 --region 0:16,32:64 --device cpu --precision float32 --augment d4 --block 512 "
+        "--intensity 0,4e3 --region 0:16,32:64 --mask roi --device cpu --precision float32 --augment d4 --block 512 "
         "--tile 256 --scheduler sync --workers 2 --memory-limit 8GB --overlap direct "
         "--min-area 20um2 --max-area 900 --fill-holes --split distance --max-diameter 40"
     )
@@ -129,6 +130,7 @@ def test_every_option_arrives(calls: list[dict[str, Any]]) -> None:
         "pixel_size": 0.5,
         "intensity": ((-5.0, 10.0), (0.0, 4000.0)),
         "region": ((0, 16), (32, 64)),
+        "mask": "roi",
         "device": "cpu",
         "precision": "float32",
         "augment": "d4",

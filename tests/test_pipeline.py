@@ -262,7 +262,7 @@ def test_a_broken_chunk_is_named_and_nothing_is_listed(tmp_path: Path, overlap: 
     whole = (slide / "s0" / "c" / "1" / "1").read_bytes()
     break_chunk(slide)
     with pytest.raises(
-        RunError, match=r"1.*not listed; mend the cause and run the same command again"
+        RunError, match=r"1.*not listed, .*the same command goes on"
     ) as caught:
         segment_image(slide, random_model(2), overlap=overlap, **QUICK)
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
@@ -346,7 +346,7 @@ def test_what_cannot_work_is_refused_and_nothing_is_written(
     error: type[BigunetError],
     message: str,
 ) -> None:
-    monkeypatch.setattr("bigunet.cluster._REPLY_SECONDS", 1)
+    monkeypatch.setattr("bigunet.cluster.connect.CONNECT_SECONDS", 1)
     slide = write_slide(tmp_path / "slide.zarr", random_image((100, 100), np.uint8), "yx")
     before = files(slide)
     with pytest.raises(error, match=message) as caught:

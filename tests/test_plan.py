@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
-from slides import write_slide
-from strategies import random_model
+from slides import constant_speed_model, write_slide
 
-from bigunet import UNet
-from bigunet.cutting import choose_overlap, write_chunk
+from bigunet.cutting import choose_overlap, pixels_decoded, write_chunk
 from bigunet.errors import InputError
-from bigunet.geometry import Span, Tiling, input_size, legal_output
+from bigunet.geometry import Span, Tiling
 from bigunet.images.open import image_planes, open_image
-from bigunet.memory import forward_bytes
-from bigunet.models.symmetries import log_mean_probabilities
+from bigunet.pipeline import plan_image
 from bigunet.planning import parse_region
 
 
@@ -40,42 +33,70 @@ def test_write_units_divide_blocks_and_are_not_large(
         assert whole % unit == 0 or unit == length
 
 
-@pytest.mark.parametrize(("depth", "width", "channels"), [(1, 4, 1), (3, 8, 1), (2, 16, 3)])
-def test_projected_activations_are_what_torch_allocates(
-    tmp_path: Path, depth: int, width: int, channels: int
+@given(
+    shape=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    cuts=st.tuples(*[st.floats(0, 1)] * 4),
+    tile=st.integers(1, 40),
+    block=st.integers(1, 60),
+)
+def test_what_a_plan_counts_is_what_its_work_comes_to(
+    tmp_path_factory: pytest.TempPathFactory,
+    shape: tuple[int, int],
+    cuts: tuple[float, float, float, float],
+    tile: int,
+    block: int,
 ) -> None:
-    last = torch.channels_last
-    model = UNet(channels, 2, width, depth).eval().to(memory_format=last)
-    side = input_size(legal_output(100, depth), depth)
-    image = torch.zeros(1, channels, side, side).contiguous(memory_format=last)
-
-    def one_pass(turned: torch.Tensor) -> torch.Tensor:
-        return model(turned.contiguous(memory_format=last))[0]
-
-    plain = image.nbytes + most_allocated(lambda: one_pass(image), tmp_path)
-    assert plain <= forward_bytes(model, (side, side)) <= 1.25 * plain
-    mean = image.nbytes + most_allocated(lambda: log_mean_probabilities(one_pass, image), tmp_path)
-    assert plain < mean <= forward_bytes(model, (side, side), averaged=True) <= 1.25 * mean
-
-
-def most_allocated(work: Callable[[], Any], folder: Path) -> int:
-    """Return the most bytes that torch's own profiler saw allocated at once."""
-    cpu = [torch.profiler.ProfilerActivity.CPU]
-    with (
-        torch.inference_mode(),
-        torch.profiler.profile(activities=cpu, profile_memory=True) as seen,
-    ):
-        work()
-    seen.export_chrome_trace(str(folder / "trace.json"))
-    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
-    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
-    return max(accumulate(change for _, change in changes))
+    pixels = np.zeros((2, 3, *shape), np.uint16)
+    slide = write_slide(tmp_path_factory.mktemp("plan") / "s.zarr", pixels, "czyx", levels=1)
+    first = [int(cut * (size - 1)) for cut, size in zip(cuts[:2], shape, strict=True)]
+    last = [max(a + 1, int(c * n)) for a, c, n in zip(first, cuts[2:], shape, strict=True)]
+    plan = plan_image(
+        slide,
+        constant_speed_model(2),
+        region=list(zip(first, last, strict=True)),
+        tile=tile,
+        block=block,
+    )
+    tiling, blocks = plan.tiling, [block for _, _, _, block in plan.work()]
+    sources = [tiling.source(block) for block in blocks]
+    assert plan.blocks == len(blocks)
+    assert plan.pixels == sum(b.y.size * b.x.size for b in blocks)
+    assert plan.tiles == sum(len(list(tiling.tiles(block))) for block in blocks)
+    assert plan.bytes_read == 2 * 2 * sum(y.size * x.size for y, x in sources)
 
 
-def test_projected_memory_grows_with_the_tile() -> None:
-    model = random_model(3)
-    sizes = [forward_bytes(model, (side, side)) for side in (188, 380, 764)]
-    assert sizes[0] < sizes[1] < sizes[2] < 5 * sizes[1]
+@given(
+    size=st.integers(1, 3000),
+    tile=st.integers(1, 300),
+    block=st.integers(1, 900),
+    chunks=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+)
+def test_pixels_decoded_are_those_of_the_chunks_that_each_block_touches(
+    size: int, tile: int, block: int, chunks: tuple[int, int]
+) -> None:
+    tiling = Tiling.fit(
+        (size, size // 2 + 1), 2, tile=tile, block=block, target_tile=1, target_block=1
+    )
+    touched = 0
+    for part in tiling.blocks():
+        sides = zip(tiling.source(part), chunks, strict=True)
+        y, x = (len({i // chunk for i in range(s.start, s.stop)}) for s, chunk in sides)
+        touched += y * x * chunks[0] * chunks[1]
+    assert pixels_decoded(tiling, chunks) == touched
+
+
+def test_no_plan_walks_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(*_: object) -> None:
+        raise AssertionError("a million blocks were walked")
+
+    pixels = np.zeros((1024, 1024), np.uint8)
+    slide = write_slide(tmp_path / "s.zarr", pixels, "yx", chunk=1024, levels=1)
+    zarr.open_array(slide / "s0", mode="r+").resize((2**20, 2**20))
+    monkeypatch.setattr(Tiling, "blocks", walk)
+    monkeypatch.setattr(Tiling, "tiles", walk)
+    monkeypatch.setattr(Tiling, "source", walk)
+    plan = plan_image(slide, constant_speed_model(), block=1024, tile=512, memory_limit=10**10)
+    assert plan.lines() and plan.as_dict()["blocks"] == 2**20 and plan.tiles == 2**22
 
 
 def test_overlap_is_direct_for_small_chunks_and_map_overlap_for_large_ones(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def staged(plan: Plan, values: np.ndarray) -> Staging:
     assert staging is not None
     staging.output.mark.parent.mkdir(parents=True, exist_ok=True)
     staging.output.mark.touch()
-    for at, _, block in plan.work():
+    for _, at, _, block in plan.work():
         y, x = (s.slice for s in (block.y, block.x))
         for stage in ("classes", "labels"):
             staging.write(stage, at, block, Runs.of(values[at : at + 1, y, x]))
@@ -66,12 +66,12 @@ def test_windows_are_those_of_the_whole_region(
     merged = Merged(count=ids.size, ids=ids, offsets=offsets)
     staging.write_ids("labels", merged)
     whole = np.zeros((2, *shape), dtype=np.int64)
-    for number, (at, _, block) in enumerate(blocks):
+    for number, at, _, block in blocks:
         assert staging.number(at, block) == number
         place = (at, block.y.slice, block.x.slice)
         whole[place] = np.where(values[place] > 0, 2 * number + values[place].astype(int), 0)
     ring = np.pad(whole, ((0, 0), (60, 60), (60, 60)))
-    for at, _, block in blocks:
+    for _, at, _, block in blocks:
         classes, (y, x) = staging.classes(at, block)
         assert y == Span(max(block.y.start - 21, y0), min(block.y.stop + 21, y1))
         np.testing.assert_array_equal(classes[0], values[at, y.slice, x.slice])
@@ -82,7 +82,7 @@ def test_windows_are_those_of_the_whole_region(
 def test_damage_and_a_place_taken_over_are_errors_of_one_line(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, (20, 40), None)
     staging = staged(plan, np.ones((2, 20, 40), np.uint8))
-    _, _, block = next(plan.work())
+    _, _, _, block = next(plan.work())
     assert staging.read("labels", 0, block).label.tolist() == [1] * 20
     file = next(staging.output.mark.parent.glob("labels-0-0-0.npz"))
     content = file.read_bytes()

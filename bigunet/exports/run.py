@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bigunet.cluster import available_memory, check_scheduler, open_executor
+from bigunet.cluster import Where, available_memory, check_scheduler, open_executor
 from bigunet.errors import InputError
 from bigunet.exports.geojson import feature_maker, write_collection
 from bigunet.exports.identity import label_identity
@@ -60,7 +60,7 @@ def export_labels(
     out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    scheduler: str = "threads",
+    scheduler: Where | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Export:
@@ -136,7 +136,7 @@ def _write_geojson(
     labels: Image,
     *,
     zipped: bool,
-    scheduler: str,
+    scheduler: Where | None,
     workers: int | None,
     progress: Progress | None,
 ) -> int:

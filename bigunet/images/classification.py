@@ -13,7 +13,7 @@ from bigunet.errors import InputError, RunError
 from bigunet.images.arrays import open_array
 from bigunet.images.attributes import default_color, parse_color
 from bigunet.images.containers import store_root
-from bigunet.images.destination import OBJECT_CLASSES
+from bigunet.images.destination import OBJECT_CLASSES, OBJECT_CUT
 from bigunet.images.groups import one_line, plain_text, read_group
 from bigunet.images.image import Image
 from bigunet.images.pictures.classes import label_classes
@@ -38,6 +38,8 @@ class Classification:
     """Class of each object, index = id; None where ids are classes themselves."""
     classes: dict[int, ObjectClass] = field(default_factory=dict)
     """By number."""
+    cut: npt.NDArray[Any] | None = None
+    """Not 0 for each object that a mask cuts, index = id; None where nothing is known."""
 
     def number(self, label: int) -> int | None:
         """Return the number of an object's class, by its id."""
@@ -67,7 +69,7 @@ def read_classification(labels: Image) -> Classification:
         return Classification(
             classes={c.value: ObjectClass(name=c.name, color=c.color) for c in named}
         )
-    numbers = _read_numbers(labels)
+    numbers = _read_numbers(labels, OBJECT_CLASSES)
     names, colors = (group.attributes.get(key) for key in ("class_names", "class_colors"))
     return Classification(
         numbers=numbers,
@@ -79,11 +81,13 @@ def read_classification(labels: Image) -> Classification:
             for number in np.unique(numbers).tolist()
             if number
         },
+        cut=_read_numbers(labels, OBJECT_CUT) if (labels.path / OBJECT_CUT).is_dir() else None,
     )
 
 
-def _read_numbers(labels: Image) -> npt.NDArray[Any]:
-    path = labels.path / OBJECT_CLASSES
+def _read_numbers(labels: Image, name: str) -> npt.NDArray[Any]:
+    """Read an array of a number for each object, index = id."""
+    path = labels.path / name
     root = store_root(labels.path)
     try:
         array = open_array(root, path.relative_to(root).as_posix(), labels.zarr_format)
@@ -93,7 +97,7 @@ def _read_numbers(labels: Image) -> npt.NDArray[Any]:
     except Exception as error:
         # Codecs raise whatever they like.
         raise RunError(
-            f"{path}, the classes of objects, cannot be read: {one_line(error)}"
+            f"{path}, a number for each object, cannot be read: {one_line(error)}"
         ) from error
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "publish",
     "recover",
     "swap",
+    "take_over",
     "write_attributes",
 ]
 
@@ -68,8 +69,12 @@ class Place:
         return self.staging / "new"
 
     def mark(self, run: str) -> Path:
-        """Return the file that says which run owns the staging folder."""
+        """Return the file that says which run owns the staging folder: its ledger."""
         return self.staging / f"{run}.run"
+
+    def marks(self) -> list[Path]:
+        """Return the files of all runs that own the staging folder; one, but after a kill."""
+        return sorted(self.staging.glob("*.run"))
 
 
 def label_place(image: Path, name: str, zarr_format: ZarrFormat) -> Place:
@@ -144,6 +149,14 @@ def claim(place: Place, run: str) -> None:
         list_label(place, listed=False)
         _remove_target(place)
     _refresh(place)
+
+
+def take_over(place: Place, run: str) -> None:
+    """Leave one mark only: from then on no other run writes to what is unfinished here."""
+    for left in sorted(place.staging.iterdir()):
+        is_other = left.suffix == ".run" and left != place.mark(run)
+        if is_other or left.suffix == ".partial":
+            left.unlink()
 
 
 def recover(place: Place) -> bool:

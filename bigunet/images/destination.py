@@ -24,11 +24,22 @@ from bigunet.images.attributes import Color, result_attributes
 from bigunet.images.commit import Place
 from bigunet.images.output import Output, check_owned
 from bigunet.images.refusals import unwritable
+from bigunet.ledger import Ledger, Record, read_ledger
 
-__all__ = ["OBJECT_CLASSES", "Destination", "commit_all", "create_levels"]
+__all__ = [
+    "OBJECT_CLASSES",
+    "OBJECT_CUT",
+    "Destination",
+    "commit_all",
+    "create_levels",
+    "read_record",
+]
 
 OBJECT_CLASSES = "classes"
 """Array in the group of objects: the class of each, index = id, 0 of background."""
+
+OBJECT_CUT = "cut"
+"""Array in the group of objects that were made with a mask: 1 for each that it cuts."""
 
 _CLASSES_CHUNK = 2**20
 
@@ -96,6 +107,26 @@ class Destination:
         except OSError as error:
             raise RunError(f"cannot prepare {self.path}: {_reason(error)}") from error
 
+    def unfinished(self) -> Record | None:
+        """Return the record of a run that can go on here: made the same arrays, and no more."""
+        outputs = [output for output in self.outputs if output.kind != "objects"]
+        return read_record(self.place) if all(map(_has_array, outputs)) else None
+
+    def begin(self, record: Record) -> Ledger:
+        """Begin the ledger of this run with what is known; whoever wrote here before cannot any more.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written.
+        """
+        try:
+            ledger = Ledger(self.place.mark(self.run), record)
+            commit.take_over(self.place, self.run)
+        except OSError as error:
+            raise RunError(f"cannot prepare {self.path}: {_reason(error)}") from error
+        return ledger
+
     def commit(
         self,
         provenance: Mapping[str, Any],
@@ -112,6 +143,7 @@ class Destination:
         class_colors: Sequence[Color] | None,
         objects: Mapping[str, Any] | None,
         object_classes: npt.NDArray[np.uint8] | None,
+        object_cut: npt.NDArray[np.bool_] | None,
     ) -> None:
         """Write the metadata of all outputs; the root's come last and open the door."""
         if not self.place.mark(self.run).exists():
@@ -122,6 +154,8 @@ class Destination:
             if output.kind == "objects" and object_classes is not None:
                 made = {**provenance, "objects": objects}
                 _write_classes(output, object_classes, class_names or (), class_colors or ())
+                if object_cut is not None:
+                    _write_cut(output, object_cut)
             self._describe(output, made, class_names, class_colors)
 
     def _describe(
@@ -153,6 +187,7 @@ def commit_all(
     class_colors: Sequence[Color] | None = None,
     objects: Mapping[str, Any] | None = None,
     object_classes: npt.NDArray[np.uint8] | None = None,
+    object_cut: npt.NDArray[np.bool_] | None = None,
 ) -> None:
     """Make results of what was written, by metadata, which readers see last.
 
@@ -169,6 +204,8 @@ def commit_all(
         What else made the objects.
     object_classes : (N + 1,) uint8 array, optional
         Of each object, index = id.
+    object_cut : (N + 1,) bool array, optional
+        Whether a mask cuts it.
 
     Raises
     ------
@@ -177,7 +214,9 @@ def commit_all(
     """
     try:
         for destination in destinations:
-            destination.describe(provenance, class_names, class_colors, objects, object_classes)
+            destination.describe(
+                provenance, class_names, class_colors, objects, object_classes, object_cut
+            )
         for destination in destinations:
             if destination.replaces:
                 commit.swap(destination.place)
@@ -186,8 +225,14 @@ def commit_all(
         raise RunError(f"cannot commit {destinations[0].path}: {_reason(error)}") from error
 
 
+def read_record(place: Place) -> Record | None:
+    """Return the record of what is unfinished at a place; of several the fullest."""
+    records = [record for mark in place.marks() if (record := read_ledger(mark)) is not None]
+    return max(records, key=lambda record: (len(record.done), record.updated), default=None)
+
+
 def create_levels(output: Output) -> None:
-    """Make the empty arrays of all levels.
+    """Make the empty arrays of all levels, anew where there are some.
 
     Raises
     ------
@@ -210,10 +255,7 @@ def _write_classes(
     class_colors: Sequence[Color],
 ) -> None:
     """Write the class of each object, (N + 1,), beside the levels of objects."""
-    output = replace(output, dtype="uint8")
-    chunk = min(classes.size, _CLASSES_CHUNK)
-    array = _create_array(output, OBJECT_CLASSES, classes.shape, (chunk,), ("id",))
-    array[:] = classes
+    array = _write_table(output, OBJECT_CLASSES, classes)
     array.attrs.update(
         {
             "description": "class of each object; the index is its id, 0 is background",
@@ -223,6 +265,19 @@ def _write_classes(
             ],
         }
     )
+
+
+def _write_cut(output: Output, cut: npt.NDArray[np.bool_]) -> None:
+    """Write whether a mask cuts each object, (N + 1,), beside the levels of objects."""
+    array = _write_table(output, OBJECT_CUT, cut.astype(np.uint8))
+    array.attrs["description"] = "1 for each object that the mask cuts; the index is its id"
+
+
+def _write_table(output: Output, name: str, values: npt.NDArray[np.uint8]) -> zarr.Array[Any]:
+    output, chunk = replace(output, dtype="uint8"), min(values.size, _CLASSES_CHUNK)
+    array = _create_array(output, name, values.shape, (chunk,), ("id",))
+    array[:] = values
+    return array
 
 
 def _create_array(
@@ -235,6 +290,7 @@ def _create_array(
         "chunks": chunks,
         "dtype": output.dtype,
         "fill_value": 0,
+        "overwrite": True,
     }
     if output.zarr_format == 2:
         zstd: dict[str, Any] = {"id": "zstd", "level": 3, "checksum": True}
@@ -250,6 +306,20 @@ def _create_array(
         zarr_format=3,
         compressors=ZstdCodec(level=3, checksum=True),
         dimension_names=tuple(axes),
+    )
+
+
+def _has_array(output: Output) -> bool:
+    """Tell whether all levels of an output are there as they were planned."""
+    try:
+        arrays = [
+            zarr.open_array(output.array_path(k), mode="r") for k in range(len(output.shapes))
+        ]
+    except (OSError, ValueError, KeyError):
+        return False
+    return all(
+        array.shape == shape and array.dtype == output.dtype and array.chunks[-2:] == output.unit(k)
+        for k, (array, shape) in enumerate(zip(arrays, output.shapes, strict=True))
     )
 
 

@@ -24,11 +24,12 @@ from bigunet.errors import InputError
 from bigunet.images import commit
 from bigunet.images.commit import Place, label_place, output_place
 from bigunet.images.consolidated import ZarrFormat
-from bigunet.images.destination import Destination
+from bigunet.images.destination import Destination, read_record
 from bigunet.images.ngff import Axis
 from bigunet.images.output import Output, assert_disjoint_writes, read_window, write_window
 from bigunet.images.pyramid import level_shapes
 from bigunet.images.refusals import KINDS, check_name, check_place, check_save, unwritable
+from bigunet.ledger import Record
 
 if TYPE_CHECKING:
     from bigunet.images.open import Image
@@ -42,6 +43,7 @@ __all__ = [
     "plan_destination",
     "plan_destinations",
     "read_window",
+    "unfinished_run",
     "write_window",
 ]
 
@@ -167,6 +169,12 @@ def finish_interrupted(image: Image, *, name: str, output: PathLike | None = Non
         return commit.recover(place)
     except OSError as error:
         raise unwritable(place, error.strerror or str(error)) from error
+
+
+def unfinished_run(image: Image, *, name: str, output: PathLike | None = None) -> Record | None:
+    """Return the record of a run that did not finish, None where there is none."""
+    check_name(name)
+    return read_record(_place(image, name, output))
 
 
 def _place(image: Image, name: str, output: PathLike | None) -> Place:

@@ -14,8 +14,12 @@ or where the run itself ends::
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,14 +27,24 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigunet.errors import RunError
+from bigunet.errors import RunError, TakenOverError
+from bigunet.geometry import Span
 from bigunet.images.ngff import Axis
 
-__all__ = ["Output", "assert_disjoint_writes", "check_owned", "read_window", "write_window"]
+__all__ = [
+    "Output",
+    "assert_disjoint_writes",
+    "check_owned",
+    "check_writable",
+    "read_window",
+    "write_window",
+]
 
 Array: TypeAlias = NDArray[Any]
 Window: TypeAlias = tuple[slice, slice]
 """Rows and columns, both with a start and a stop."""
+
+_AXES = ("rows", "columns")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,34 +109,37 @@ class Output:
         return (*leading, y, x)
 
 
-def assert_disjoint_writes(output: Output, windows: Iterable[Window]) -> None:
+def assert_disjoint_writes(output: Output, rows: Iterable[Span], columns: Iterable[Span]) -> None:
     """Check before the first write that no two windows of level 0 share a write unit.
 
     Parameters
     ----------
-    windows : iterable of (slice, slice)
-        Rows and columns that the tasks of one plane are going to write.
+    rows, columns : iterable of Span
+        The tasks of one plane are going to write all pairs of them. Pairs are
+        disjoint where the spans of both axes are.
 
     Raises
     ------
     ValueError
-        If a window is cut inside a write unit, lies outside the region of the
-        run, or two of them meet; a defect of the plan, never the user's fault.
+        If a span is cut inside a write unit, lies outside the region of the
+        run, or two of an axis meet; a defect of the plan, never the user's fault.
     """
-    (height, width), units = output.shapes[0][-2:], output.unit(0)
-    taken = np.zeros((-(-height // units[0]), -(-width // units[1])), dtype=bool)
-    for window in windows:
-        _check_window(output, 0, window)
-        touched = tuple(_units(s, unit) for s, unit in zip(window, units, strict=True))
-        if taken[touched].any():
-            raise ValueError(f"two tasks would write {_place(window)} of {output.final}")
-        taken[touched] = True
+    for axis, spans in enumerate((rows, columns)):
+        taken = 0
+        for span in sorted(spans, key=lambda span: span.start):
+            _check_span(output, 0, axis, span.slice)
+            units = _units(span.slice, output.unit(0)[axis])
+            if units.start < taken:
+                raise ValueError(
+                    f"two tasks would write {_AXES[axis]} {span.start}:{span.stop} of {output.final}"
+                )
+            taken = units.stop
 
 
 def write_window(
     output: Output, level: int, index: tuple[int, ...], y: slice, x: slice, data: Array
 ) -> None:
-    """Write a window of one plane that shares no write unit with another task's.
+    """Write a window of one plane that shares no write unit with another task's, and bring it to disk.
 
     Parameters
     ----------
@@ -144,7 +161,9 @@ def write_window(
     check_owned(output)
     selection = output.select(index, y, x, slice(None))
     try:
-        zarr.open_array(output.array_path(level), mode="r+")[selection] = data
+        array = zarr.open_array(output.array_path(level), mode="r+")
+        array[selection] = data
+        _sync(output.array_path(level), array, selection)
     except Exception as error:
         # Codecs raise whatever they like where a chunk is completed by its second part.
         raise _failed("write", output, level, index, (y, x), error) from error
@@ -159,10 +178,28 @@ def check_owned(output: Output) -> None:
         If another run took it over.
     """
     if not output.mark.exists():
-        raise RunError(
+        raise TakenOverError(
             f"{output.final} was taken over by another run, or its staged data were removed; "
             "start again, one run at a time"
         )
+
+
+def check_writable(output: Output) -> None:
+    """Try whether this process sees the place of a run, and may write there.
+
+    Raises
+    ------
+    RunError
+        If it does not, or may not.
+    """
+    if not output.mark.exists():
+        raise RunError(f"{output.mark.parent} is not to be seen here")
+    probe = output.mark.with_name(f"{uuid.uuid4().hex}.partial")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write in {output.mark.parent}: {error.strerror}") from error
 
 
 def read_window(
@@ -187,22 +224,41 @@ def read_window(
         raise _failed("read", output, level, index, (y, x), error) from error
 
 
+def _sync(folder: Path, array: zarr.Array[Any], selection: tuple[Any, ...]) -> None:
+    """Bring the chunks of a selection to disk; chunks of nothing but 0 are no files."""
+    parts = (part if isinstance(part, slice) else slice(part, part + 1) for part in selection)
+    units = (
+        _units(slice(*part.indices(size)[:2]), chunk)
+        for part, size, chunk in zip(parts, array.shape, array.chunks, strict=True)
+    )
+    for place in product(*(range(part.start, part.stop) for part in units)):
+        with (
+            suppress(FileNotFoundError),
+            (folder / array.metadata.encode_chunk_key(place)).open("rb+") as file,
+        ):
+            os.fsync(file.fileno())
+
+
 def _units(window: slice, unit: int) -> slice:
     return slice(window.start // unit, -(-window.stop // unit))
 
 
 def _check_window(output: Output, level: int, window: Window) -> None:
-    whole = tuple((0, size) for size in output.shapes[level][-2:])
-    allowed = output.region if level == 0 else whole
-    for part, unit, (first, last) in zip(window, output.unit(level), allowed, strict=True):
-        inside = first <= part.start < part.stop <= last
-        if not inside or any(
-            edge % unit and edge not in (first, last) for edge in (part.start, part.stop)
-        ):
-            raise ValueError(
-                f"{_place(window)} of level {level} of {output.final} are not cut at its "
-                f"write units of {unit} or the run's region {first}:{last}"
-            )
+    for axis, part in enumerate(window):
+        _check_span(output, level, axis, part)
+
+
+def _check_span(output: Output, level: int, axis: int, part: slice) -> None:
+    unit = output.unit(level)[axis]
+    first, last = output.region[axis] if level == 0 else (0, output.shapes[level][axis - 2])
+    inside = first <= part.start < part.stop <= last
+    if not inside or any(
+        edge % unit and edge not in (first, last) for edge in (part.start, part.stop)
+    ):
+        raise ValueError(
+            f"{_AXES[axis]} {part.start}:{part.stop} of level {level} of {output.final} are not "
+            f"cut at its write units of {unit} or the run's region {first}:{last}"
+        )
 
 
 def _place(window: Window) -> str:

@@ -78,6 +78,24 @@ class Plane:
             # Codecs raise whatever they like: RuntimeError, ValueError, EOFError, MemoryError ...
             raise RunError(_what_broke(self, y, x, error)) from error
 
+    def check(self) -> None:
+        """Open the array, and read no pixel.
+
+        Raises
+        ------
+        RunError
+            If it cannot be opened here, or has another shape.
+        """
+        try:
+            array = _array(self)
+        except Exception as error:
+            raise RunError(f"{Path(self.store, self.key)}: {one_line(error)}") from error
+        if len(array.shape) != len(self.axes) or array.shape[-2:] != self.shape[1:]:
+            raise RunError(
+                f"{Path(self.store, self.key)} has the shape {array.shape} here, and not "
+                f"{self.shape[1]} x {self.shape[2]} px"
+            )
+
     def lazy(self) -> da.Array:
         """Return the plane as a dask array (C, Y, X): a task per stored chunk, small ones joined."""
         sides = [c * max(1, TASK_SIDE // c) for c in self.chunks]

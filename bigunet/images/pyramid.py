@@ -7,6 +7,7 @@ more than a window is in memory. Windows are whole write units.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +17,8 @@ from bigunet.images.output import Output, read_window, write_window
 
 __all__ = [
     "level_shapes",
+    "pyramid_count",
     "pyramid_tasks",
-    "reduce_bytes",
     "reduce_mean",
     "reduce_nearest",
     "reduce_window",
@@ -27,6 +28,8 @@ Array: TypeAlias = NDArray[Any]
 
 TASK_SIDE = 1024
 """Pixels on a side that one task writes, where write units are not larger than that."""
+MANY_TASKS = 4096
+"""A level of more tasks than this has tasks of twice the side: each costs the scheduler."""
 
 
 def level_shapes(shape: tuple[int, ...], levels: int) -> tuple[tuple[int, ...], ...]:
@@ -78,13 +81,17 @@ def pyramid_tasks(output: Output, level: int) -> Iterator[tuple[tuple[int, ...],
     Each is what `reduce_window` takes after `output` and `level`; they can run in
     any order once the level before is complete.
     """
-    (top, bottom), (left, right) = output.region
-    height, width = output.shapes[level][-2:]
-    unit = output.unit(level)
+    rows, columns = _windows(output, level)
     for index in np.ndindex(output.planes):
-        for y in _steps(top >> level, -(-bottom >> level), height, unit[0]):
-            for x in _steps(left >> level, -(-right >> level), width, unit[1]):
+        for y in rows:
+            for x in columns:
                 yield index, y, x
+
+
+def pyramid_count(output: Output, level: int) -> int:
+    """Return how many windows `pyramid_tasks` gives."""
+    rows, columns = _windows(output, level)
+    return prod(output.planes) * len(rows) * len(columns)
 
 
 def reduce_window(output: Output, level: int, index: tuple[int, ...], y: slice, x: slice) -> bool:
@@ -113,16 +120,22 @@ def reduce_window(output: Output, level: int, index: tuple[int, ...], y: slice, 
     return True
 
 
-def reduce_bytes(output: Output) -> int:
-    """Project the peak memory of one pyramid task, in bytes."""
-    sides = [max(unit, TASK_SIDE // unit * unit) for unit in output.unit(0)]
-    source = 4 * sides[0] * sides[1] * np.dtype(output.dtype).itemsize
-    # The source, its decoded chunks, and the sums, which are twice as wide.
-    return 4 * source + output.channels * source
+def _windows(output: Output, level: int) -> tuple[list[slice], list[slice]]:
+    """Return the rows and the columns of a level's tasks."""
+    for side in (TASK_SIDE, 2 * TASK_SIDE):
+        rows, columns = (
+            list(_steps(first >> level, -(-last >> level), size, unit, side))
+            for (first, last), size, unit in zip(
+                output.region, output.shapes[level][-2:], output.unit(level), strict=True
+            )
+        )
+        if len(rows) * len(columns) <= MANY_TASKS:
+            break
+    return rows, columns
 
 
-def _steps(first: int, last: int, size: int, unit: int) -> Iterator[slice]:
+def _steps(first: int, last: int, size: int, unit: int, side: int) -> Iterator[slice]:
     """Cut the whole units that touch [first, last) into the slices of the tasks."""
-    step = max(unit, TASK_SIDE // unit * unit)
+    step = max(unit, side // unit * unit)
     for start in range(first // unit * unit, last, step):
         yield slice(start, min(start + step, -(-last // unit) * unit, size))

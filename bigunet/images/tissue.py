@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["tissue_masks"]
+__all__ = ["least_span", "neighbour_span", "tissue_masks"]
 
 Pixels: TypeAlias = npt.NDArray[Any]
 
@@ -63,17 +63,16 @@ def tissue_masks(windows: Sequence[Pixels]) -> list[npt.NDArray[np.bool_]]:
     """
     valid = [np.isfinite(window) & (window != 0) for window in windows]
     spans = [_span_of_blocks(w, v) for w, v in zip(windows, valid, strict=True)]
-    threshold = _threshold(np.concatenate([s.ravel() for s in spans]))
+    threshold = least_span(np.concatenate([s.ravel() for s in spans]))
     if threshold is None:
         return valid
     return [_as_pixels(s > threshold, v.shape) & v for s, v in zip(spans, valid, strict=True)]
 
 
-def _span_of_blocks(window: Pixels, valid: Pixels) -> npt.NDArray[np.float64]:
-    """Span (b, d) of the block means around each block; 0 where there is no mean."""
-    count = _block_sums(valid.astype(np.float64))
-    mean = _block_sums(np.where(valid, window, 0).astype(np.float64)) / np.maximum(count, 1)
-    seen = count >= ENOUGH
+def neighbour_span(
+    mean: npt.NDArray[np.float64], seen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Span (b, d) of the values in the 3 x 3 neighbourhood of each; 0 where none was seen."""
     # Beyond the window's edge the edge is repeated, which adds no span.
     high = ndimage.maximum_filter(np.where(seen, mean, -np.inf), size=3, mode="nearest")
     low = ndimage.minimum_filter(np.where(seen, mean, np.inf), size=3, mode="nearest")
@@ -81,16 +80,8 @@ def _span_of_blocks(window: Pixels, valid: Pixels) -> npt.NDArray[np.float64]:
     return span
 
 
-def _block_sums(window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return sums (b, d) over blocks of a window (h, w); the last ones may be smaller."""
-    for axis in (0, 1):
-        starts = np.arange(0, window.shape[axis], BLOCK)
-        window = np.add.reduceat(window, starts, axis=axis)
-    return window
-
-
-def _threshold(span: npt.NDArray[np.float64]) -> float | None:
-    """Least span of tissue, or None where all is flat."""
+def least_span(span: npt.NDArray[np.float64]) -> float | None:
+    """Least span of tissue of all spans (n,), or None where all is flat; see `tissue_masks`."""
     strongest = span.max()
     if not strongest > 0:
         return None
@@ -102,6 +93,21 @@ def _threshold(span: npt.NDArray[np.float64]) -> float | None:
         if threshold <= before:
             break
     return float(threshold * strongest)
+
+
+def _span_of_blocks(window: Pixels, valid: Pixels) -> npt.NDArray[np.float64]:
+    """Span (b, d) of the block means around each block; 0 where there is no mean."""
+    count = _block_sums(valid.astype(np.float64))
+    mean = _block_sums(np.where(valid, window, 0).astype(np.float64)) / np.maximum(count, 1)
+    return neighbour_span(mean, count >= ENOUGH)
+
+
+def _block_sums(window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return sums (b, d) over blocks of a window (h, w); the last ones may be smaller."""
+    for axis in (0, 1):
+        starts = np.arange(0, window.shape[axis], BLOCK)
+        window = np.add.reduceat(window, starts, axis=axis)
+    return window
 
 
 def _as_pixels(blocks: Pixels, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from bigunet.instances.gap import close_gap
 from bigunet.instances.neighbours import plane_structure, structure_offsets
 from bigunet.instances.rules import Rules
 
-__all__ = ["Background", "RefinedRecord", "refine_block"]
+__all__ = ["Background", "RefinedRecord", "empty_refined", "refine_block"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -61,7 +61,12 @@ class RefinedRecord:
 
 
 def refine_block(
-    ids: Array, rules: Rules, *, origin: Sequence[int], whole: Sequence[int]
+    ids: Array,
+    rules: Rules,
+    *,
+    origin: Sequence[int],
+    whole: Sequence[int],
+    inside: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Runs, RefinedRecord]:
     """Undo the gap in one block and find its background.
 
@@ -75,6 +80,9 @@ def refine_block(
         Place of the block's (not the ring's) first pixel in the whole array.
     whole : sequence of int
         Shape of the whole array, (…, Y, X); leading axes are planes that nothing links.
+    inside : bool array of the shape of ids, optional
+        Where objects may be. What lies outside stays background, and is as the border of
+        the plane: a hole is no hole where it goes on there.
 
     Returns
     -------
@@ -84,10 +92,13 @@ def refine_block(
         What the merge has to know.
     """
     closed = close_gap(ids, rules.gap).astype(np.int64, copy=False)
+    if inside is not None:
+        closed[~inside] = 0
     block = closed[_inside(rules.ring)]
     if not rules.fill_holes:
         return _stage(Runs.of(block), None)
-    components, background = _find_background(closed[_inside(rules.gap)], origin, whole)
+    outside = None if inside is None else ~inside[_inside(rules.gap)]
+    components, background = _find_background(closed[_inside(rules.gap)], origin, whole, outside)
     return _stage(Runs.of(np.where(block > 0, block, -components)), background)
 
 
@@ -96,10 +107,28 @@ def _inside(width: int) -> tuple[Any, ...]:
     return (..., slice(width, -width or None), slice(width, -width or None))
 
 
+def empty_refined(rules: Rules, whole: Sequence[int]) -> RefinedRecord:
+    """Return the record of a block that is all outside."""
+    nothing = np.zeros(0, np.int64)
+    background = None
+    if rules.fill_holes:
+        shape, structure = (1,) * len(whole), plane_structure(len(whole))
+        _, record = label_block(
+            np.zeros(shape, bool), structure, origin=(0,) * len(whole), whole=whole, sizes=True
+        )
+        background = Background(
+            record=record, lowest=nothing, highest=nothing, border=nothing.astype(bool)
+        )
+    return RefinedRecord(ids=nothing, area=nothing, background=background)
+
+
 def _find_background(
-    around: Array, origin: Sequence[int], whole: Sequence[int]
+    around: Array,
+    origin: Sequence[int],
+    whole: Sequence[int],
+    outside: npt.NDArray[np.bool_] | None,
 ) -> tuple[Integers, Background]:
-    """Label the background of a block; ids are given with one pixel more on all sides."""
+    """Label the background of a block; all is given with one pixel more on all sides."""
     block = around[_inside(1)]
     structure = plane_structure(block.ndim)
     runs, record = label_block(block == 0, structure, origin=origin, whole=whole, sizes=True)
@@ -115,7 +144,18 @@ def _find_background(
     border = np.zeros(record.count + 1, dtype=bool)
     for line in _lines_at_the_border(components, origin, whole):
         border[line] = True
+    if outside is not None:
+        border[components[_beside(outside)]] = True
     return components, Background(record=record, lowest=lowest, highest=highest, border=border[1:])
+
+
+def _beside(outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Find the pixels that are outside, or share an edge with one that is."""
+    found: npt.NDArray[np.bool_] = outside[_inside(1)].copy()
+    height, width = found.shape[-2:]
+    for dy, dx in structure_offsets(plane_structure(2)):
+        found |= outside[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+    return found
 
 
 def _lines_at_the_border(

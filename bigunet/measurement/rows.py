@@ -41,6 +41,7 @@ class Rows:
             Column(name="id", kind="unsigned"),
             *([Column(name="class", kind="integer")] if self._classified else []),
             *([Column(name="class_name", kind="text")] if self._classified else []),
+            *([Column(name="cut", kind="integer")] if self._masked else []),
             *(Column(name=axis, kind="integer") for axis in self.axes),
             Column(name="area", kind=self._kind),
             *([Column(name="area_um2", kind="number")] if self.micrometres else []),
@@ -60,6 +61,7 @@ class Rows:
         return [
             found.id,
             *(self._class(found.id) if self._classified else []),
+            *([self._cut(found.id)] if self._masked else []),
             *self.frame.plane(found.plane),
             area,
             *([area * um[0] * um[1]] if um else []),
@@ -72,6 +74,14 @@ class Rows:
     @property
     def _classified(self) -> bool:
         return self.classification.numbers is not None or bool(self.classification.classes)
+
+    @property
+    def _masked(self) -> bool:
+        return self.classification.cut is not None
+
+    def _cut(self, number: int) -> Value:
+        cut = self.classification.cut
+        return int(cut[number]) if cut is not None and number < cut.size else None
 
     @property
     def _kind(self) -> Kind:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from bigunet import __version__
-from bigunet.cluster import available_memory, check_scheduler, open_executor
+from bigunet.cluster import Where, available_memory, check_scheduler, open_executor
 from bigunet.errors import InputError
 from bigunet.files import check_new_file
 from bigunet.images.classification import read_classification
@@ -74,7 +74,7 @@ def measure_objects(
     channels: Sequence[int | str] | None = None,
     units: Units = "auto",
     overwrite: bool = False,
-    scheduler: str = "threads",
+    scheduler: Where | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:

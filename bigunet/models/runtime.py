@@ -2,26 +2,30 @@
 
 `Predictor` is what travels to workers. Each process keeps one copy of the
 network per digest on its device and runs one forward pass at a time with all
-of torch's threads, so that memory does not grow with the number of tasks.
+of torch's threads, so that memory does not grow with the number of tasks. What
+a thread does before and after a pass does not wait for those of others.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 
-from bigunet.errors import InputError
+from bigunet.errors import DeviceMemoryError, InputError
 from bigunet.images.intensity import Limits
 from bigunet.models.checkpoint import model_digest
 from bigunet.models.symmetries import check_augment, log_mean_probabilities
+from bigunet.models.transfers import Results, as_tensor, open_transfers
 from bigunet.models.unet import UNet
 
 __all__ = [
@@ -30,20 +34,34 @@ __all__ = [
     "Predictor",
     "choose_device",
     "choose_precision",
+    "device_bytes",
+    "device_room",
     "torch_threads_kept",
+    "visible_gpus",
 ]
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# torch has no arithmetic for the other unsigned types; float32 holds what a network sees.
-_CAST_ON_DEVICE = frozenset({"uint8", "int8", "int16", "float32"})
+# What torch and its libraries say when memory is full; some of it has no type of its own.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|bad_alloc|_ALLOC_FAILED|Invalid buffer size"
+    # torch's, where no algorithm of cuDNN's finds room for its workspace.
+    r"|unable to find an engine"
+    # oneDNN's, of the CPU; its other failures name a descriptor.
+    r"|could not create a primitive$"
+)
 
 _NETWORKS_KEPT = 2
 _networks: dict[tuple[str, str], UNet] = {}
+_networks_here: WeakValueDictionary[str, UNet] = WeakValueDictionary()
 _networks_lock = threading.Lock()
 _forward_lock = threading.Lock()
+# Of predictors that once met a full device: the tiles that a pass has had since.
+_reduced: dict[tuple[str | int, ...], int] = {}
+
+T = TypeVar("T")
 
 
 def choose_device(wanted: str = "auto") -> tuple[str, str | None]:
@@ -84,6 +102,28 @@ def choose_precision(wanted: str, device: str) -> str:
     return wanted
 
 
+def visible_gpus() -> int:
+    """Return how many CUDA devices this process sees."""
+    return torch.cuda.device_count()
+
+
+def device_bytes(device: str) -> int | None:
+    """Return the memory of a CUDA device, used or not; None for others, which run single tiles."""
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def device_room(device: str) -> int | None:
+    """Return the bytes of a GPU that this process has or could have now; None for the CPU."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device))
+    if device.startswith("mps"):
+        return int(torch.mps.recommended_max_memory())
+    return None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictor:
     """A network, a device and a precision: everything that scores depend on.
@@ -91,7 +131,7 @@ class Predictor:
     Parameters
     ----------
     model : UNet
-        A copy of its own on the CPU, in eval mode.
+        A copy of its own on the CPU, in eval mode; one for a digest in each process.
     device : str
         Where torch runs it.
     precision : str
@@ -102,6 +142,12 @@ class Predictor:
         Of torch on the CPU; what the process has set by default.
     augment : str
         ``none``, or ``d4``: the mean over the eight symmetries of the square.
+    batch : int
+        Tiles in a pass on CUDA; 1 elsewhere. Other batches may give other bits there,
+        for cuDNN may choose other algorithms, so every pass has this many, filled up if need
+        be. Only where the device turns out to be full does the process go on with half of
+        them (see `fitting_batch`): the law of exactness holds as ever, equal bits are no
+        longer promised.
     """
 
     model: UNet
@@ -110,6 +156,7 @@ class Predictor:
     digest: str
     threads: int | None = None
     augment: str = "none"
+    batch: int = 1
 
     @classmethod
     def of(
@@ -120,23 +167,31 @@ class Predictor:
         precision: str = "auto",
         threads: int | None = None,
         augment: str = "none",
+        batch: int = 1,
     ) -> Predictor:
         """Copy a model and make it ready; the model itself is left as it is."""
         device, _ = choose_device(device)
         own = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         # torch's annotations do not know this form of `Module.to`.
         own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        digest = model_digest(own)
         return cls(
-            model=own,
+            model=_one_for_all(digest, own),
             device=device,
             precision=choose_precision(precision, device),
-            digest=model_digest(own),
+            digest=digest,
             threads=threads,
             augment=check_augment(augment),
+            batch=batch,
         )
 
+    @property
+    def fitting_batch(self) -> int:
+        """Tiles in a pass in this process: `batch`, or less since the device was full."""
+        return _reduced.get(self.__dask_tokenize__(), self.batch)
+
     def scores(self, pixels: np.ndarray, limits: Limits | None) -> torch.Tensor:
-        """Run one forward pass, or the eight of an average.
+        """Run one forward pass, or the eight of an average, for one tile.
 
         Parameters
         ----------
@@ -149,32 +204,114 @@ class Predictor:
         -------
         (K, Y − 2·margin, X − 2·margin) float32 tensor on the device
             Logits; the log of the mean probabilities of an average.
+
+        Raises
+        ------
+        DeviceMemoryError
+            The device has no room for it.
         """
+        (scores,) = self._run(as_tensor(pixels)[None], limits, lambda scores: scores[0])
+        return scores
+
+    def outputs(
+        self,
+        tiles: Iterable[np.ndarray],
+        limits: Limits | None,
+        finish: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    ) -> Results:
+        """Yield what is made of the scores of each tile, in order.
+
+        Tiles are taken when their turn comes, a batch at a time; on CUDA the next is taken and
+        sent while the device has the last.
+
+        Parameters
+        ----------
+        tiles : iterable of (C, Y, X) array
+            With their margins, of one shape and type.
+        limits : sequence of (lo, hi) or None
+            As for `scores`.
+        finish : callable
+            From scores (N, K, y, x) on the device to tensors (N, …) there.
+
+        Yields
+        ------
+        tuple of array
+            For each tile what `finish` made of it.
+
+        Raises
+        ------
+        DeviceMemoryError
+            The device has no room for a single tile.
+        """
+        transfers = open_transfers(self.device)
+
+        def run(batch: torch.Tensor) -> list[Results]:
+            return self._run(batch, limits, lambda scores: transfers.fetch(finish(scores)))
+
+        return transfers.stream(tiles, self.batch, run)
+
+    def _run(
+        self, tiles: torch.Tensor, limits: Limits | None, finish: Callable[[torch.Tensor], T]
+    ) -> list[T]:
+        """Return what is made of tiles (N, C, Y, X), or of its parts where memory asks for them."""
+        made: list[T] = []
+        start = 0
+        while start < len(tiles):
+            part = tiles[start : start + self.fitting_batch]
+            try:
+                made.append(self._pass(part, limits, finish))
+                start += len(part)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    raise DeviceMemoryError(_no_room(part, self.device)) from error
+            # Not before the error is gone: its frames hold on to what the pass had made.
+            self._reduce(len(part) // 2)
+        return made
+
+    def _pass(
+        self, tiles: torch.Tensor, limits: Limits | None, finish: Callable[[torch.Tensor], T]
+    ) -> T:
         with torch.inference_mode(), _forward_lock, _arithmetic(self.precision, self.device):
             if self.threads and torch.get_num_threads() != self.threads:
                 torch.set_num_threads(self.threads)
-            image = _normalise(_to_device(pixels, self.device), limits)
+            sent = open_transfers(self.device).send(tiles)
+            image = _normalise(sent.to(torch.float32), limits)
             if self.augment == "none":
-                return self._forward(image)
-            return log_mean_probabilities(self._forward, image)
+                return finish(self._forward(image))
+            return finish(log_mean_probabilities(self._forward, image))
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
         scores: torch.Tensor = self._network()(image)
-        return scores[0].float()
+        return scores.float()
+
+    def _reduce(self, batch: int) -> None:
+        """Go on with fewer tiles in a pass, for the rest of the process's life."""
+        with _forward_lock:
+            _reduced[self.__dask_tokenize__()] = min(batch, self.fitting_batch)
+            _empty_cache(self.device)
 
     def _network(self) -> UNet:
+        if self.device == "cpu":
+            return self.model
         key = (self.digest, self.device)
         with _networks_lock:
             if key not in _networks:
                 while len(_networks) >= _NETWORKS_KEPT:
                     _networks.pop(next(iter(_networks)))
-                on_cpu = self.device == "cpu"
-                _networks[key] = self.model if on_cpu else copy.deepcopy(self.model).to(self.device)
+                _networks[key] = copy.deepcopy(self.model).to(self.device)
             return _networks[key]
 
-    def __dask_tokenize__(self) -> tuple[str, ...]:
-        return ("bigunet.Predictor", self.digest, self.device, self.precision, self.augment)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A task may bring a copy of what the process has already.
+        self.__dict__.update(state, model=_one_for_all(state["digest"], state["model"]))
+
+    def __dask_tokenize__(self) -> tuple[str | int, ...]:
+        settings = (self.device, self.precision, self.augment, self.batch)
+        return ("bigunet.Predictor", self.digest, *settings)
 
 
 @contextmanager
@@ -211,22 +348,42 @@ def _unused_gpu() -> str | None:
     )
 
 
-def _to_device(pixels: np.ndarray, device: str) -> torch.Tensor:
-    """Send a tile in its own type where torch can, as (1, C, Y, X) float32 on the device."""
-    if pixels.dtype.name not in _CAST_ON_DEVICE or not pixels.dtype.isnative:
-        pixels = pixels.astype(np.float32)
-    # torch warns of arrays that it may not write to, such as memory maps.
-    tile = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-    return tile.to(device, non_blocking=True).to(torch.float32)[None]
+def _one_for_all(digest: str, network: UNet) -> UNet:
+    """Return the network of a digest that this process has on the CPU already, else this one."""
+    with _networks_lock:
+        return _networks_here.setdefault(digest, network)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _no_room(tiles: torch.Tensor, device: str) -> str:
+    (y, x), room = tiles.shape[-2:], device_room(device)
+    size = "" if room is None else f" ({room / 1e9:.2f} GB to be had)"
+    return f"a tile of {y} × {x} px, margins included, does not fit the memory of {device}{size}"
+
+
+def _empty_cache(device: str) -> None:
+    """Give back what torch holds on to for later."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device.startswith("mps"):
+        torch.mps.empty_cache()
 
 
 def _normalise(image: torch.Tensor, limits: Limits | None) -> torch.Tensor:
     """Map the limits of each channel to 0 … 1; pixels that are no number become 0."""
     if limits is not None:
-        low = image.new_tensor([lo for lo, _ in limits])[:, None, None]
-        high = image.new_tensor([hi for _, hi in limits])[:, None, None]
+        bounds = torch.tensor(limits, dtype=torch.float32)[..., None, None]
+        if image.is_cuda:
+            # Unpinned memory would be waited for, and with it all that was queued before.
+            bounds = bounds.pin_memory()
+        low, high = bounds.to(image.device, non_blocking=True).unbind(1)
         image = (image - low) / (high - low)
-    return torch.nan_to_num_(image, nan=0.0, posinf=0.0, neginf=0.0)
+    # Not in place: where nothing had to be cast or mapped, the image is still the caller's array.
+    return torch.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 @contextmanager

@@ -67,17 +67,17 @@ def log_mean_probabilities(
     Parameters
     ----------
     scores_of : callable
-        From an image (1, C, Y, X) of a legal size to its scores (K, y, x).
-    image : (1, C, Y, X) tensor
+        From images (N, C, Y, X) of a legal size to their scores (N, K, y, x).
+    image : (N, C, Y, X) tensor
 
     Returns
     -------
-    (K, y, x) tensor
+    (N, K, y, x) tensor
         Its softmax is the mean of the probabilities.
     """
 
     def log_probabilities(symmetry: Symmetry) -> torch.Tensor:
-        return symmetry.undo(scores_of(symmetry.apply(image))).log_softmax(0)
+        return symmetry.undo(scores_of(symmetry.apply(image))).log_softmax(-3)
 
     total = log_probabilities(D4[0])
     for symmetry in D4[1:]:

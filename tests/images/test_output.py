@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigunet.errors import RunError
+from bigunet.geometry import Span
 from bigunet.images.labels import plan_destination
 from bigunet.images.open import open_image
 from bigunet.images.output import Output, assert_disjoint_writes, read_window, write_window
@@ -72,7 +73,7 @@ def test_no_window_is_cut_inside_a_unit(tmp_path, y, x):
     with pytest.raises(ValueError, match="not cut at its write units"):
         write_window(output, 0, (), y, x, data)
     with pytest.raises(ValueError, match="not cut at its write units"):
-        assert_disjoint_writes(output, [(y, x)])
+        assert_disjoint_writes(output, [Span(y.start, y.stop)], [Span(x.start, x.stop)])
 
 
 @settings(max_examples=100)
@@ -83,22 +84,28 @@ def test_windows_of_a_region_touch_each_object_once(tmp_path_factory, data):
     k = data.draw(st.integers(1, 3))
     region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     output = replace(PLAIN, region=tuple((s.start, s.stop) for s in region))
-    windows = [(y, x) for y in cut(start[0], stop[0], 8 * k) for x in cut(start[1], stop[1], 16)]
-    assert_disjoint_writes(output, windows)
+    rows, columns = spans(cut(start[0], stop[0], 8 * k)), spans(cut(start[1], stop[1], 16))
+    assert_disjoint_writes(output, data.draw(st.permutations(rows)), columns)
+    windows = itertools.product(rows, columns)
     touched = [(i, j) for y, x in windows for i in objects(y, 8) for j in objects(x, 16)]
     assert len(touched) == len(set(touched))
-    twice = [*windows, data.draw(st.sampled_from(windows))]
-    with pytest.raises(ValueError, match="two tasks"):
-        assert_disjoint_writes(output, twice)
-    cut_window = data.draw(st.sampled_from(windows))
-    inner = [e for e in range(cut_window[0].start + 1, cut_window[0].stop) if e % 8]
+    with pytest.raises(ValueError, match="two tasks would write rows"):
+        assert_disjoint_writes(output, [*rows, data.draw(st.sampled_from(rows))], columns)
+    with pytest.raises(ValueError, match="two tasks would write columns"):
+        assert_disjoint_writes(output, rows, [data.draw(st.sampled_from(columns)), *columns])
+    cut_rows = data.draw(st.sampled_from(rows))
+    inner = [e for e in range(cut_rows.start + 1, cut_rows.stop) if e % 8]
     if inner:
-        first = slice(cut_window[0].start, data.draw(st.sampled_from(inner)))
+        first = Span(cut_rows.start, data.draw(st.sampled_from(inner)))
         with pytest.raises(ValueError, match="not cut"):
-            assert_disjoint_writes(output, [(first, cut_window[1])])
+            assert_disjoint_writes(output, [first], columns)
 
 
-def objects(part: slice, unit: int) -> range:
+def spans(parts: list[slice]) -> list[Span]:
+    return [Span(part.start, part.stop) for part in parts]
+
+
+def objects(part: Span, unit: int) -> range:
     return range(part.start // unit, (part.stop - 1) // unit + 1)
 
 

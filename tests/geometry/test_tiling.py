@@ -1,27 +1,15 @@
-"""Laws of the geometry, against NumPy's padding and the network itself."""
+"""Laws of blocks and tiles, and of what is known of all of them without a walk."""
 
 from __future__ import annotations
 
-import numpy as np
+import pickle
+
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import random_model
 
-from bigunet.geometry import (
-    Span,
-    Tiling,
-    balanced_tile,
-    input_size,
-    legal_output,
-    margin,
-    mirror_indices,
-    pooling_grid,
-    round_up,
-)
+from bigunet.geometry import Span, Tiling, margin
 
-depths = st.integers(1, 5)
 lengths = st.integers(1, 3000)
 
 
@@ -29,7 +17,7 @@ lengths = st.integers(1, 3000)
 def tilings(draw: st.DrawFn) -> Tiling:
     return Tiling.fit(
         (draw(lengths), draw(lengths)),
-        draw(depths),
+        draw(st.integers(1, 5)),
         tile=draw(st.none() | st.integers(1, 600)),
         block=draw(st.none() | st.integers(1, 900)),
         target_tile=draw(st.integers(64, 600)),
@@ -37,31 +25,13 @@ def tilings(draw: st.DrawFn) -> Tiling:
     )
 
 
-def test_papers_network_maps_572_to_388() -> None:
-    assert (margin(4), input_size(388, 4), legal_output(388, 4)) == (92, 572, 388)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_legal_outputs_are_what_the_network_gives(depth: int) -> None:
-    model = random_model(depth).eval()
-    for wanted in range(1, 3 * pooling_grid(depth)):
-        output = legal_output(wanted, depth)
-        side = input_size(output, depth)
-        with torch.inference_mode():
-            assert model(torch.zeros(1, 1, side, side)).shape[-2:] == (output, output)
-        assert wanted <= output < wanted + pooling_grid(depth)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_other_input_sizes_do_not_fit(depth: int) -> None:
-    with pytest.raises(ValueError, match="no input gives"):
-        input_size(legal_output(8, depth) + 1, depth)
-
-
-@given(st.integers(1, 40), st.integers(0, 130), st.integers(0, 130))
-def test_mirror_is_numpys_symmetric(size: int, before: int, after: int) -> None:
-    padded = np.pad(np.arange(size), (before, after), mode="symmetric")
-    assert mirror_indices(-before, size + after, size) == padded.tolist()
+@st.composite
+def regions(draw: st.DrawFn, shape: tuple[int, int]) -> tuple[Span, Span] | None:
+    if draw(st.booleans()):
+        return None
+    starts = [draw(st.integers(0, size - 1)) for size in shape]
+    y, x = (Span(a, draw(st.integers(a + 1, n))) for a, n in zip(starts, shape, strict=True))
+    return y, x
 
 
 @given(tilings())
@@ -98,17 +68,6 @@ def test_no_block_is_smaller_than_the_halo_of_map_overlap(tiling: Tiling) -> Non
         assert min(sizes) >= halo
 
 
-@given(lengths, st.integers(1, 700), depths)
-def test_balanced_tiles_are_on_the_grid_and_waste_little(
-    size: int, target: int, depth: int
-) -> None:
-    tile, grid = balanced_tile(size, target, depth), pooling_grid(depth)
-    assert tile % grid == 0
-    assert tile <= round_up(max(size, 1), grid)
-    count = -(-size // tile)
-    assert count * tile - size < count * grid
-
-
 @given(tilings(), st.integers(0, 3000), st.integers(1, 900))
 def test_a_region_is_covered_once_by_parts_of_the_same_blocks(
     tiling: Tiling, start: int, size: int
@@ -125,10 +84,27 @@ def test_a_region_is_covered_once_by_parts_of_the_same_blocks(
         assert set(tiling.tiles(part)) <= set(tiling.tiles(whole))
 
 
+@given(tilings(), st.data())
+def test_what_is_known_of_all_blocks_is_what_a_walk_finds(
+    tiling: Tiling, data: st.DataObject
+) -> None:
+    region = data.draw(regions(tiling.shape))
+    blocks, (ys, xs) = list(tiling.blocks(region)), tiling.sources(region)
+    rows, columns = tiling.grid(region)
+    assert [b.index for b in blocks] == [(i, j) for i in rows for j in columns]
+    assert tiling.block_count(region) == len(blocks)
+    assert tiling.tile_count(region) == sum(1 for b in blocks for _ in tiling.tiles(b))
+    assert [tiling.source(b) for b in blocks] == [(y, x) for y in ys for x in xs]
+    largest = max(b.y.size for b in tiling.blocks()), max(b.x.size for b in tiling.blocks())
+    assert tiling.largest_block == largest
+
+
+def test_a_tiling_that_was_used_is_the_same_elsewhere() -> None:
+    tiling = Tiling(shape=(100, 90), depth=2, tile=(8, 8), block=(32, 32))
+    list(tiling.blocks())
+    assert pickle.loads(pickle.dumps(tiling)) == tiling and len(pickle.dumps(tiling)) < 500
+
+
 def test_sizes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples"):
         Tiling(shape=(10, 10), depth=2, tile=(6, 8), block=(12, 16))
-    with pytest.raises(ValueError, match="depth"):
-        margin(0)
-    with pytest.raises(ValueError, match="positive"):
-        legal_output(0, 2)

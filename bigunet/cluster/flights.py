@@ -1,0 +1,167 @@
+"""Tasks in flight on a cluster: a bounded number, each landed once.
+
+waiting ──▶ in flight ──▶ result or Failure
+                │
+                └─ killed its worker ──▶ set aside ──▶ once more at the end, alone
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, Future, KilledWorker, as_completed
+from distributed.protocol.pickle import dumps
+from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+from bigunet.cluster.devices import Crew
+from bigunet.cluster.executor import OnResult
+from bigunet.cluster.tasks import Failure, Task, cause_text
+from bigunet.cluster.watch import Watch
+from bigunet.errors import RunError
+
+__all__ = ["Flight", "Landing", "Raised"]
+
+AHEAD = 2
+"""Tasks in flight for each that is at work, so that no worker has to wait for more."""
+RETRIES = 2
+"""Of what dask computes for a lazy task before its own call."""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What a future has instead of a result."""
+
+    error: BaseException
+
+
+class Landing:
+    """Where futures come in, as long as the cluster is there."""
+
+    def __init__(self, client: Client, watch: Watch, resource: str | None = None) -> None:
+        self.client, self.watch, self.resource = client, watch, resource
+        self._ready = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        watch.begin()
+
+    def expect(self, futures: Iterable[Future[Any]]) -> None:
+        """Wait for these, too."""
+        self._ready.update(futures)
+
+    def batch(self, deadline: float | None = None) -> list[tuple[Future[Any], Any]]:
+        """Wait for at least one, and return all that are there, each with its result or `Raised`.
+
+        Raises
+        ------
+        RunError
+            The cluster is lost, or it has dropped what it was given.
+        """
+        while not self._ready.has_ready():
+            if deadline is not None and time.monotonic() > deadline:
+                return []
+            with self._ready.thread_condition:
+                self._ready.thread_condition.wait(timeout=0.1)
+            self.watch.look(self.resource)
+        taken = self._ready.next_batch(block=False)
+        return [(future, self._outcome(future, result)) for future, result in taken]
+
+    def _outcome(self, future: Future[Any], result: Any) -> Any:
+        if future.status == "finished":
+            return result
+        if future.status != "error":
+            if self.client.status != "running":
+                raise self.watch.gone()
+            raise RunError(
+                f"the Dask cluster at {self.watch.where} dropped tasks of this run: "
+                "it was restarted, or somebody cancelled them"
+            )
+        error = result[1]
+        if isinstance(error, NoWorkerError | NoValidWorkerError):
+            raise RunError(f"the Dask cluster at {self.watch.where} has lost its workers")
+        return Raised(error)
+
+
+class Flight:
+    """Tasks on their way through the workers of a crew."""
+
+    def __init__(self, client: Client, watch: Watch, crew: Crew) -> None:
+        self.client, self.watch = client, watch
+        # As it is now: of a crew that is gone for a moment nothing could be asked.
+        self._resource, self._request = crew.resource, crew.request()
+        self._landing = Landing(client, watch, crew.resource)
+        self._flying: dict[Any, tuple[Future[Any], Task]] = {}
+        self._name, self._numbers = f"bigunet-{uuid4().hex}", count()
+
+    def run(self, tasks: Iterable[Task], on_result: OnResult) -> None:
+        """Run tasks; those that kill their workers come last, one at a time."""
+        try:
+            for task, _ in self._run(tasks, on_result):
+                # Alone, it takes no innocent neighbour with it.
+                for _, error in self._run([task], on_result):
+                    on_result(Failure(where=task.where, cause=_killed_text(error)))
+        finally:
+            self._abandon()
+
+    def _run(self, tasks: Iterable[Task], on_result: OnResult) -> list[tuple[Task, KilledWorker]]:
+        """Run tasks, and return those that killed their workers."""
+        waiting = iter(tasks)
+        killed: list[tuple[Task, KilledWorker]] = []
+        while True:
+            self._launch(list(islice(waiting, self._room())))
+            if not self._flying:
+                return killed
+            for future, outcome in self._landing.batch():
+                _, task = self._flying.pop(future.key)
+                if not isinstance(outcome, Raised):
+                    on_result(outcome)
+                elif isinstance(outcome.error, KilledWorker):
+                    killed.append((task, outcome.error))
+                else:
+                    on_result(Failure(where=task.where, cause=cause_text(outcome.error)))
+
+    def _room(self) -> int:
+        slots = self.watch.look(self._resource).slots
+        # Also where all workers are about to come back.
+        return max(0, max(1, AHEAD * slots) - len(self._flying))
+
+    def _launch(self, tasks: Sequence[Task]) -> None:
+        """Send tasks: plain ones pickled, so that the scheduler need not know what is in them."""
+        plain = [task for task in tasks if not task.is_lazy]
+        lazy = [task for task in tasks if task.is_lazy]
+        futures = []
+        if plain:
+            futures += self.client.map(
+                _run_pickled,
+                [dumps(task) for task in plain],
+                key=[(self._name, next(self._numbers)) for _ in plain],
+                resources=self._request,
+            )
+        if lazy:
+            made = [task.delayed() for task in lazy]
+            futures += self.client.compute(made, resources=self._request, retries=RETRIES)
+        pairs = zip(futures, (*plain, *lazy), strict=True)
+        self._flying.update((future.key, (future, task)) for future, task in pairs)
+        self._landing.expect(futures)
+
+    def _abandon(self) -> None:
+        """Take back what is in flight, if the run ends before it."""
+        if self._flying and not self.watch.lost:
+            with suppress(Exception):
+                self.client.cancel([future for future, _ in self._flying.values()], force=True)
+        self._flying.clear()
+
+
+def _run_pickled(pickled: bytes) -> Any:
+    return pickle.loads(pickled)()
+
+
+def _killed_text(error: KilledWorker) -> str:
+    return (
+        f"killed its worker {error.allowed_failures + 1} times, alone on it; the last was "
+        f"{error.last_worker.address}, whose log may say why (often it is memory)"
+    )

@@ -1,0 +1,97 @@
+"""Processes on this machine: one for each GPU, or for each core."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from bigunet.cluster.devices import ADVERTISED
+from bigunet.cluster.resources import SLOTS, available_cores, available_memory
+from bigunet.cluster.watch import LOST_SECONDS
+
+__all__ = ["local_client"]
+
+ALLOWED_FAILURES = 2
+"""Workers that may die of a task before it is set aside."""
+# Ctrl-C reaches all processes of a terminal; the main one stops the others, unasked for comments.
+_DEAF_TO_CTRL_C = """
+import logging, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+"""
+_PATIENCE = {
+    "distributed.scheduler.no-workers-timeout": f"{LOST_SECONDS}s",
+    # A worker that was killed comes back with torch to import, perhaps on a busy machine.
+    "distributed.deploy.lost-worker-timeout": f"{LOST_SECONDS}s",
+}
+_ON_LOOPBACK = {"host": "127.0.0.1", "protocol": "tcp://"}
+
+
+@contextmanager
+def local_client(workers: int | None, gpus: int) -> Iterator[Client]:
+    """Start processes, and end them with the block.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Processes; never more than GPUs, where there are any.
+    gpus : int
+        That this process sees; 0 for processes on the CPU.
+    """
+    scheduler = _ON_LOOPBACK | {
+        "port": 0,
+        # By default it listens on all addresses, and two runs want the same port.
+        "dashboard_address": "127.0.0.1:0",
+        "allowed_failures": ALLOWED_FAILURES,
+    }
+    with (
+        _logging_restored(),
+        dask.config.set(_PATIENCE),
+        SpecCluster(
+            scheduler={"cls": Scheduler, "options": scheduler},
+            workers=_workers(workers, gpus),
+            silence_logs=logging.WARNING,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        try:
+            yield client
+        except BaseException:
+            # Torn down in mid-run, the parts of a cluster complain of each other.
+            logging.disable(logging.ERROR)
+            raise
+
+
+def _workers(wanted: int | None, gpus: int) -> dict[int, Any]:
+    """Specify a nanny with one worker for each process."""
+    count = min(wanted or gpus, gpus) if gpus else wanted or available_cores()
+    common = _ON_LOOPBACK | {
+        "nthreads": SLOTS,
+        "memory_limit": available_memory() // count,
+        "preload": _DEAF_TO_CTRL_C,
+        "dashboard": False,
+        "silence_logs": logging.WARNING,
+    }
+    return {i: {"cls": Nanny, "options": common | (_gpu(i) if gpus else {})} for i in range(count)}
+
+
+def _gpu(number: int) -> dict[str, Any]:
+    """Return the options of a worker that sees one of this process's GPUs."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    name = visible.split(",")[number].strip() if visible else str(number)
+    return {"env": {"CUDA_VISIBLE_DEVICES": name}, "resources": {ADVERTISED: 1}}
+
+
+@contextmanager
+def _logging_restored() -> Iterator[None]:
+    before = logging.root.manager.disable
+    try:
+        yield
+    finally:
+        logging.disable(before)
