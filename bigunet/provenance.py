@@ -56,7 +56,6 @@ def run_settings(plan: Plan, network: UNet) -> dict[str, Any]:
             "dtype": first.dtype.str,
         },
         "outputs": {output.kind: output.final.name for output in plan.outputs},
-        "chunk": list(plan.outputs[0].chunk),
         "objects": None if plan.rules is None else asdict(plan.rules),
     }
     plain: dict[str, Any] = json.loads(json.dumps(settings))

@@ -132,10 +132,11 @@ def _status(place: Place) -> LabelStatus | None:
     elif is_visible(place):
         group = read_group(place.target)
         made = None if group is None else group.attributes.get(PROVENANCE)
-        if not isinstance(made, dict):
+        named = made.get("model") if isinstance(made, dict) else None
+        if not isinstance(named, dict):
+            # Somebody else's, or nothing that was segmented: a sample, tissue that was found.
             return None
-        named = made.get("model")
-        model = str(named.get("name", "?")) if isinstance(named, dict) else "?"
+        model = str(named.get("name", "?"))
     else:
         return None
     return LabelStatus(names=(place.target.name,), path=place.target, model=model, record=record)
