@@ -161,7 +161,7 @@ def segment_image(
         settled = settings if left is None else settle(settings, left)
         plan, executor = _plan_and_open(path, network, settled, stack)
         if left is not None:
-            plan = settle_plan(plan, settings, left, is_ours=executor.threads is None)
+            plan = settle_plan(plan, settings, left)
         plan = _with_limits(plan, network, executor)
         for line in (plan.headline(), *plan.notes):
             tell(Progress(stage="plan", message=line))

@@ -131,7 +131,13 @@ def plan_run(
         target_block=target_block(shape, site.workers * len(planes)),
     )
     overlap = choose_overlap(
-        settings.overlap, tiling, planes[0], len(planes), allowed, whole=region is None
+        settings.overlap,
+        tiling,
+        planes[0],
+        len(planes),
+        allowed,
+        # Elsewhere a network that is part of Dask's graph would travel with every task.
+        whole=region is None and site.scheduler in EMBEDDED,
     )
     save = choose_save(settings.save, model)
     rules = _choose_rules(settings, save, model, image, level)

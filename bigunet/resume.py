@@ -52,15 +52,13 @@ def settle(settings: Settings, left: Record) -> Settings:
     )
 
 
-def settle_plan(plan: Plan, settings: Settings, left: Record, *, is_ours: bool) -> Plan:
-    """Take over what no option says: intensity limits that were measured, and threads.
-
-    Threads of somebody else's workers (not ``is_ours``) are as many as they are.
-    """
+def settle_plan(plan: Plan, settings: Settings, left: Record) -> Plan:
+    """Take over what no option says: intensity limits that were measured, threads, batch."""
     limits = left.settings["intensity"]["limits"]
     if settings.intensity is None and limits is not None:
         plan = replace(plan, limits=tuple((lo, hi) for lo, hi in limits))
-    return replace(plan, threads=left.settings["threads"]) if is_ours else plan
+    was = left.settings
+    return replace(plan, threads=was["threads"], batch=was["batch"])
 
 
 def match(plan: Plan, network: UNet, left: Record) -> None:

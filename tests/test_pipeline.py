@@ -261,9 +261,7 @@ def test_a_broken_chunk_is_named_and_nothing_is_listed(tmp_path: Path, overlap: 
     slide = write_slide(tmp_path / "slide.zarr", pixels, "yx")
     whole = (slide / "s0" / "c" / "1" / "1").read_bytes()
     break_chunk(slide)
-    with pytest.raises(
-        RunError, match=r"1.*not listed, .*the same command goes on"
-    ) as caught:
+    with pytest.raises(RunError, match=r"1.*not listed, .*the same command goes on") as caught:
         segment_image(slide, random_model(2), overlap=overlap, **QUICK)
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
     assert not is_listed(slide, "unet")
