@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bigunet.models.checkpoint import load_model, save_model
     from bigunet.models.unet import UNet
     from bigunet.pipeline import Segmentation, segment_image
+    from bigunet.status import image_status
     from bigunet.training.fit import train
     from bigunet.training.weight_map import weight_map
     from bigunet.verification import Verification, verify_image
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "export_labels",
+    "image_status",
     "label",
     "load_model",
     "measure_objects",
@@ -53,6 +55,7 @@ _HOME = {
     "Verification": "bigunet.verification",
     "evaluate": "bigunet.metrics.evaluation",
     "export_labels": "bigunet.exports.run",
+    "image_status": "bigunet.status",
     "label": "bigunet.instances.label",
     "load_model": "bigunet.models.checkpoint",
     "measure_objects": "bigunet.measurement.run",

@@ -450,8 +450,8 @@ def _told_how_to_go_on() -> Iterator[None]:
         yield
     except RunError as error:
         raise RunError(
-            f"{error}; the label is not listed, what is done is kept: mend the cause, and the same "
-            f"command goes on"
+            f"{error}; the label is not listed, what is done is kept and what is missing is told by "
+            f"bigunet status: mend the cause, and the same command goes on"
         ) from error
 
 
