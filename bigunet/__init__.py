@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from bigunet.metrics.evaluation import evaluate
     from bigunet.models.checkpoint import load_model, save_model
     from bigunet.models.unet import UNet
-    from bigunet.pipeline import Segmentation, segment_image
+    from bigunet.pipeline import segment_image
+    from bigunet.segmentation import Segmentation
     from bigunet.status import image_status
     from bigunet.training.fit import train
     from bigunet.training.weight_map import weight_map
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Segmentation": "bigunet.pipeline",
+    "Segmentation": "bigunet.segmentation",
     "UNet": "bigunet.models.unet",
     "Verification": "bigunet.verification",
     "evaluate": "bigunet.metrics.evaluation",

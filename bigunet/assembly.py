@@ -6,8 +6,8 @@ reach; the merges between (see `bigunet.instances.rules`) need the blocks' recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,25 +15,25 @@ import numpy.typing as npt
 
 from bigunet.cluster import Executor, Task, task
 from bigunet.geometry import Block
+from bigunet.images.destination import OBJECT_CLASSES, create_levels
 from bigunet.images.output import Output, write_window
 from bigunet.instances.block import BlockRecord, Runs, label_block
-from bigunet.instances.collect import Objects
+from bigunet.instances.collect import Objects, merge_objects, merge_refined
 from bigunet.instances.neighbours import plane_structure
-from bigunet.instances.refine import RefinedRecord, refine_block
+from bigunet.instances.refine import RefinedRecord, empty_refined, refine_block
 from bigunet.instances.split import split_classes
 from bigunet.masking.blocks import cut_ids
 from bigunet.plan import Plan, block_text
+from bigunet.stages import Stages
 from bigunet.staging import Stage, Staging
 
 __all__ = [
-    "Relabelled",
-    "empty_record",
     "median_diameter",
+    "merge_staged",
+    "objects_record",
     "read_staged",
-    "refine_tasks",
-    "relabel_tasks",
-    "split_tasks",
     "stage_classes",
+    "write_objects",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -120,6 +120,65 @@ def median_diameter(objects: Objects) -> float | None:
     return float(np.median(np.sqrt(objects.area[1:] * (4 / np.pi))))
 
 
+def merge_staged(
+    plan: Plan, staging: Staging, records: dict[int, BlockRecord], stages: Stages
+) -> Objects:
+    """Find the objects of staged blocks, and stage the id of each label."""
+    rules, whole, executor = staging.rules, staging.whole, stages.executor
+    needed = plan.blocks - len(plan.skipped)
+    if rules.split is not None:
+        records = dict(stages.gather("split", split_tasks(plan, executor), needed))
+    records |= dict.fromkeys(plan.skipped, empty_record(whole))
+    objects = stages.run_here("merge", lambda: merge_objects(_in_order(records), rules, whole))
+    staging.write_ids("labels", objects.merged)
+    if not rules.refine:
+        return objects
+    tasks = refine_tasks(plan, objects, executor)
+    refined = dict(stages.gather("rules", tasks, needed))
+    refined |= dict.fromkeys(plan.skipped, empty_refined(rules, whole))
+    final = stages.run_here(
+        "merge", lambda: merge_refined(_in_order(refined), objects, rules, whole)
+    )
+    staging.write_ids("refined", final.merged)
+    return final
+
+
+def write_objects(plan: Plan, objects: Objects, stages: Stages) -> npt.NDArray[np.bool_] | None:
+    """Write the ids of all blocks into arrays that can count them.
+
+    Returns
+    -------
+    (N + 1,) bool array or None
+        Which objects the mask cuts, if there is one.
+    """
+    cut: npt.NDArray[np.bool_] | None = None
+    if plan.found is not None:
+        cut = np.zeros(objects.count + 1, dtype=bool)
+
+    def take(block: Relabelled) -> None:
+        if cut is not None and block.cut is not None:
+            cut[block.cut] = True
+
+    for output in plan.outputs:
+        if output.kind == "objects":
+            create_levels(output)
+            tasks = relabel_tasks(plan, output, objects, stages.executor)
+            stages.run("relabel", tasks, plan.blocks - len(plan.skipped), take)
+    return cut
+
+
+def objects_record(plan: Plan, objects: Objects | None) -> dict[str, Any] | None:
+    """Return what made the objects of the classes; lengths and areas in pixels."""
+    if plan.rules is None or objects is None:
+        return None
+    return {
+        "count": objects.count,
+        "connectivity": 4,
+        **asdict(plan.rules),
+        "classes": OBJECT_CLASSES,
+    }
+
+
 def _split(staging: Staging, at: int, block: Block) -> tuple[int, BlockRecord]:
     classes, (y, x) = staging.classes(at, block)
     values = split_classes(
@@ -173,3 +232,7 @@ def _relabel(
     write_window(output, 0, index, block.y.slice, block.x.slice, ids[0])
     cut = None if staging.mask is None else cut_ids(ids[0], staging.mask, at, block)
     return Relabelled(pixels=block.pixels, cut=cut)
+
+
+def _in_order(records: Mapping[int, Any]) -> list[Any]:
+    return [records[number] for number in sorted(records)]

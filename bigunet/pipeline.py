@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,15 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from bigunet.assembly import (
-    Relabelled,
-    empty_record,
-    median_diameter,
-    refine_tasks,
-    relabel_tasks,
-    split_tasks,
-)
+from bigunet.assembly import median_diameter, merge_staged, objects_record, write_objects
 from bigunet.cluster import (
     EMBEDDED,
     Executor,
     check_scheduler,
     open_executor,
 )
-from bigunet.errors import BigunetError, InputError, RunError
-from bigunet.images.destination import OBJECT_CLASSES, commit_all, create_levels
+from bigunet.errors import BigunetError, RunError
+from bigunet.images.destination import commit_all
 from bigunet.images.intensity import measure_limits
 from bigunet.images.labels import finish_interrupted, label_names
 from bigunet.images.open import Plane, open_image
@@ -43,8 +36,7 @@ from bigunet.images.output import assert_disjoint_writes
 from bigunet.images.pyramid import pyramid_count
 from bigunet.inference import time_tile
 from bigunet.instances.block import BlockRecord
-from bigunet.instances.collect import Objects, merge_objects, merge_refined
-from bigunet.instances.refine import empty_refined
+from bigunet.instances.collect import Objects
 from bigunet.ledger import Ledger, Record
 from bigunet.masking.plan import find_mask, store_mask
 from bigunet.models.card import default_class_names, default_colors
@@ -54,66 +46,21 @@ from bigunet.models.unet import UNet
 from bigunet.plan import Plan
 from bigunet.planning import Settings, choose_save, plan_run
 from bigunet.provenance import provenance, run_settings
-from bigunet.resume import find_unfinished, match, settle, settle_plan
+from bigunet.resume import check_unfinished, find_unfinished, settle, settle_plan
+from bigunet.segmentation import Segmentation
 from bigunet.sites import is_local
 from bigunet.stages import Listener, Progress, Stages
-from bigunet.staging import Staging
 from bigunet.work import (
     BlockChecked,
     BlockDone,
     block_tasks,
     check_place,
-    check_tasks,
     first_unreadable,
     level_tasks,
     plan_predictor,
 )
 
-__all__ = ["Progress", "Segmentation", "plan_image", "segment_image"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segmentation:
-    """What a run has written."""
-
-    plan: Plan
-    outputs: dict[str, Path]
-    """Group of each kind that was saved."""
-    blocks: dict[str, int]
-    """``total``, ``computed``, ``resumed``, ``skipped`` and ``failed``."""
-    seconds: float
-    objects: int | None = None
-    """How many there are, where they were saved."""
-    median_diameter: float | None = None
-    """Of circles as large as the objects, in pixels; None where there are none."""
-
-    def lines(self) -> list[str]:
-        """Return where the result is and how to look at it."""
-        megapixels = self.plan.pixels / 1e6
-        speed = megapixels / max(self.seconds, 1e-9)
-        return [
-            f"{megapixels:.1f} Mpx in {self.seconds:.1f} s ({speed:.2f} Mpx/s)",
-            *self._counted(),
-            *(f"{kind}: {path}" for kind, path in self.outputs.items()),
-            *_how_to_look(self.plan),
-        ]
-
-    def _counted(self) -> list[str]:
-        if self.objects is None:
-            return []
-        size = self.median_diameter
-        return [f"{self.objects} objects" + (f", median diameter {size:.1f} px" if size else "")]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same for machines."""
-        return {
-            "outputs": {kind: str(path) for kind, path in self.outputs.items()},
-            "objects": self.objects,
-            "median_diameter": self.median_diameter,
-            "blocks": self.blocks,
-            "seconds": round(self.seconds, 3),
-            "plan": self.plan.as_dict(),
-        }
+__all__ = ["Progress", "plan_image", "segment_image"]
 
 
 def segment_image(
@@ -167,7 +114,7 @@ def segment_image(
             tell(Progress(stage="plan", message=line))
         stages = Stages(executor, tell)
         plan = _with_mask(plan, stages)
-        kept = _check_unfinished(plan, network, settings, left, stages)
+        kept = check_unfinished(plan, network, settings, left, stages)
         objects = _run(plan, network, left if kept else None, kept, stages)
     diameter = None if objects is None else median_diameter(objects)
     _warn_of_sizes(network, diameter, tell)
@@ -248,55 +195,6 @@ def _with_mask(plan: Plan, stages: Stages) -> Plan:
     return plan
 
 
-def _check_unfinished(
-    plan: Plan, network: UNet, settings: Settings, left: Record | None, stages: Stages
-) -> dict[int, BlockChecked]:
-    """Return the blocks that need not be made again; nothing is written.
-
-    Raises
-    ------
-    InputError
-        The unfinished run was of other settings, or of other pixels.
-    """
-    if left is None or (settings.overwrite and not plan.destinations[0].replaces):
-        return {}
-    try:
-        match(plan, network, left)
-    except InputError:
-        if settings.overwrite:
-            return {}
-        raise
-    found = [destination.unfinished() for destination in plan.destinations]
-    if any(one is None or one.family != left.family for one in found):
-        return {}
-    kept: dict[int, BlockChecked] = {}
-    changed: list[BlockChecked] = []
-
-    def take(checked: BlockChecked) -> None:
-        if checked.state == "kept":
-            kept[checked.number] = checked
-        elif checked.state == "changed":
-            changed.append(checked)
-
-    stages.run("check", check_tasks(plan, left.done, stages.executor), len(left.done), take)
-    if changed and not settings.overwrite:
-        raise InputError(
-            f"{plan.image.path} has changed since the unfinished run in {plan.outputs[0].final} "
-            f"was begun ({_first(changed).where}, {len(changed)} blocks in all); begin anew with "
-            f"--overwrite"
-        )
-    message = f"going on with an unfinished run: {len(kept)} of {plan.blocks} blocks are done"
-    damaged = len(left.done) - len(kept) - len(changed)
-    if damaged:
-        message += f", {damaged} more are damaged and made again"
-    stages.tell(Progress(stage="check", message=message))
-    return {} if changed else kept
-
-
-def _first(blocks: Sequence[BlockChecked]) -> BlockChecked:
-    return min(blocks, key=lambda block: block.number)
-
-
 def _run(
     plan: Plan,
     network: UNet,
@@ -311,9 +209,9 @@ def _run(
     with _told_how_to_go_on():
         records = _write_blocks(plan, network, left, kept, stages)
         if plan.staging is not None:
-            objects = _merge_objects(plan, plan.staging, records, stages)
+            objects = merge_staged(plan, plan.staging, records, stages)
             plan = plan.counted(objects.count)
-            cut = _write_objects(plan, objects, stages)
+            cut = write_objects(plan, objects, stages)
         _write_levels(plan, stages)
         stages.tell(Progress(stage="commit"))
         _commit(plan, network, objects, cut)
@@ -371,53 +269,6 @@ def _open_ledger(
     return plan.destinations[0].begin(replace(record, done=done))
 
 
-def _merge_objects(
-    plan: Plan, staging: Staging, records: dict[int, BlockRecord], stages: Stages
-) -> Objects:
-    """Find the objects of staged blocks, and stage the id of each label."""
-    rules, whole, executor = staging.rules, staging.whole, stages.executor
-    needed = plan.blocks - len(plan.skipped)
-    if rules.split is not None:
-        records = dict(stages.gather("split", split_tasks(plan, executor), needed))
-    records |= dict.fromkeys(plan.skipped, empty_record(whole))
-    objects = stages.run_here("merge", lambda: merge_objects(_in_order(records), rules, whole))
-    staging.write_ids("labels", objects.merged)
-    if not rules.refine:
-        return objects
-    tasks = refine_tasks(plan, objects, executor)
-    refined = dict(stages.gather("rules", tasks, needed))
-    refined |= dict.fromkeys(plan.skipped, empty_refined(rules, whole))
-    final = stages.run_here(
-        "merge", lambda: merge_refined(_in_order(refined), objects, rules, whole)
-    )
-    staging.write_ids("refined", final.merged)
-    return final
-
-
-def _write_objects(plan: Plan, objects: Objects, stages: Stages) -> npt.NDArray[np.bool_] | None:
-    """Write the ids of all blocks into arrays that can count them.
-
-    Returns
-    -------
-    (N + 1,) bool array or None
-        Which objects the mask cuts, if there is one.
-    """
-    cut: npt.NDArray[np.bool_] | None = None
-    if plan.found is not None:
-        cut = np.zeros(objects.count + 1, dtype=bool)
-
-    def take(block: Relabelled) -> None:
-        if cut is not None and block.cut is not None:
-            cut[block.cut] = True
-
-    for output in plan.outputs:
-        if output.kind == "objects":
-            create_levels(output)
-            tasks = relabel_tasks(plan, output, objects, stages.executor)
-            stages.run("relabel", tasks, plan.blocks - len(plan.skipped), take)
-    return cut
-
-
 def _write_levels(plan: Plan, stages: Stages) -> None:
     """Make the lower levels of all outputs, each from the one before."""
     for output in plan.outputs:
@@ -438,7 +289,7 @@ def _commit(
         provenance=provenance(plan, network),
         class_names=card.class_names or default_class_names(classes),
         class_colors=card.class_colors or default_colors(classes),
-        objects=_objects_record(plan, objects),
+        objects=objects_record(plan, objects),
         object_classes=None if objects is None else objects.classes,
         object_cut=cut,
     )
@@ -453,22 +304,6 @@ def _told_how_to_go_on() -> Iterator[None]:
             f"{error}; the label is not listed, what is done is kept and what is missing is told by "
             f"bigunet status: mend the cause, and the same command goes on"
         ) from error
-
-
-def _in_order(records: Mapping[int, Any]) -> list[Any]:
-    return [records[number] for number in sorted(records)]
-
-
-def _objects_record(plan: Plan, objects: Objects | None) -> dict[str, Any] | None:
-    """Return what made the objects of the classes; lengths and areas in pixels."""
-    if plan.rules is None or objects is None:
-        return None
-    return {
-        "count": objects.count,
-        "connectivity": 4,
-        **asdict(plan.rules),
-        "classes": OBJECT_CLASSES,
-    }
 
 
 def _warn_of_sizes(network: UNet, found: float | None, tell: Listener) -> None:
@@ -520,14 +355,6 @@ def _finish_interrupted(path: str | Path, network: UNet, settings: Settings) -> 
 
 def _as_model(model: UNet | str | Path) -> UNet:
     return model if isinstance(model, UNet) else load_model(model)
-
-
-def _how_to_look(plan: Plan) -> list[str]:
-    first = plan.outputs[0]
-    if plan.destinations[0].place.listing is not None:
-        image, name = first.final.parent.parent, first.final.name
-        return [f"look at it: bigunet preview {image} --labels {name} {name}.png"]
-    return [f"look at it: napari --plugin napari-ome-zarr {plan.destinations[0].path}"]
 
 
 def _nobody(_: Progress) -> None:

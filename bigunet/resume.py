@@ -8,6 +8,7 @@ pixels and result, and count as done where both have the digests of the record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from bigunet.models.unet import UNet
 from bigunet.plan import Plan
 from bigunet.planning import Settings, choose_save
 from bigunet.provenance import changes, run_settings
+from bigunet.stages import Progress, Stages
+from bigunet.work import BlockChecked, check_tasks
 
-__all__ = ["find_unfinished", "match", "settle", "settle_plan"]
+__all__ = ["check_unfinished", "find_unfinished", "settle", "settle_plan"]
 
 _NAMED_CHANGES = 3
 
@@ -61,7 +64,7 @@ def settle_plan(plan: Plan, settings: Settings, left: Record) -> Plan:
     return replace(plan, threads=was["threads"], batch=was["batch"])
 
 
-def match(plan: Plan, network: UNet, left: Record) -> None:
+def _match(plan: Plan, network: UNet, left: Record) -> None:
     """Refuse to go on with a run whose blocks are made in another way.
 
     Raises
@@ -77,6 +80,55 @@ def match(plan: Plan, network: UNet, left: Record) -> None:
             f"{plan.outputs[0].final}, but {', '.join(found[:_NAMED_CHANGES])}{more}: go on with "
             f"what it was begun with, or begin anew with --overwrite"
         )
+
+
+def check_unfinished(
+    plan: Plan, network: UNet, settings: Settings, left: Record | None, stages: Stages
+) -> dict[int, BlockChecked]:
+    """Return the blocks that need not be made again; nothing is written.
+
+    Raises
+    ------
+    InputError
+        The unfinished run was of other settings, or of other pixels.
+    """
+    if left is None or (settings.overwrite and not plan.destinations[0].replaces):
+        return {}
+    try:
+        _match(plan, network, left)
+    except InputError:
+        if settings.overwrite:
+            return {}
+        raise
+    found = [destination.unfinished() for destination in plan.destinations]
+    if any(one is None or one.family != left.family for one in found):
+        return {}
+    kept: dict[int, BlockChecked] = {}
+    changed: list[BlockChecked] = []
+
+    def take(checked: BlockChecked) -> None:
+        if checked.state == "kept":
+            kept[checked.number] = checked
+        elif checked.state == "changed":
+            changed.append(checked)
+
+    stages.run("check", check_tasks(plan, left.done, stages.executor), len(left.done), take)
+    if changed and not settings.overwrite:
+        raise InputError(
+            f"{plan.image.path} has changed since the unfinished run in {plan.outputs[0].final} "
+            f"was begun ({_first(changed).where}, {len(changed)} blocks in all); begin anew with "
+            f"--overwrite"
+        )
+    message = f"going on with an unfinished run: {len(kept)} of {plan.blocks} blocks are done"
+    damaged = len(left.done) - len(kept) - len(changed)
+    if damaged:
+        message += f", {damaged} more are damaged and made again"
+    stages.tell(Progress(stage="check", message=message))
+    return {} if changed else kept
+
+
+def _first(blocks: Sequence[BlockChecked]) -> BlockChecked:
+    return min(blocks, key=lambda block: block.number)
 
 
 def _pair(sizes: Any) -> tuple[int, int]:

@@ -41,6 +41,9 @@ Stage: TypeAlias = Literal["classes", "labels", "refined"]
 
 _ALL_CLASSES = np.arange(256, dtype=np.uint8)
 _RECORD = "record-"
+# numpy parses headers with ast, which two threads at once break in CPython 3.11: "SystemError: AST
+# constructor recursion depth mismatch", seen once in some thousands of reads.
+_PARSING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +121,7 @@ class Staging:
         RunError
             It cannot be read.
         """
-        with _staged(self._runs_file(stage, at, block)) as staged:
-            arrays = dict(staged)
+        with _staged(self._runs_file(stage, at, block)) as arrays:
             own = {
                 name.removeprefix(_RECORD): array
                 for name, array in arrays.items()
@@ -143,7 +145,8 @@ class Staging:
         path = self._ids_file(stage)
         try:
             # Mapped, so that no more is read than this.
-            ids = np.load(path, mmap_mode="r", allow_pickle=False)[first : first + count]
+            with _PARSING:
+                ids = np.load(path, mmap_mode="r", allow_pickle=False)[first : first + count]
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"cannot read {path}: {_reason(error)}") from error
         return np.concatenate([np.zeros(1, ids.dtype), ids])
@@ -258,9 +261,13 @@ class Staging:
 def _staged(path: Path) -> Iterator[Mapping[str, Array]]:
     """Open the arrays of a staged block."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as staged:
-            yield staged
+        with path.open("rb") as file, _PARSING, np.load(file, allow_pickle=False) as staged:
+            arrays = dict(staged)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"cannot read {path}: {_reason(error)}") from error
+    try:
+        yield arrays
+    except (ValueError, KeyError) as error:
         raise RunError(f"cannot read {path}: {_reason(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from slides import identity_model, write_slide
 
 from bigunet.errors import RunError
 from bigunet.geometry import Block, Span
-from bigunet.instances.block import Runs
+from bigunet.instances.block import Runs, label_block
 from bigunet.instances.merge import Merged
+from bigunet.instances.neighbours import plane_structure
 from bigunet.pipeline import plan_image
 from bigunet.plan import Plan
 from bigunet.staging import Staging
@@ -97,3 +99,14 @@ def test_damage_and_a_place_taken_over_are_errors_of_one_line(tmp_path: Path) ->
     with pytest.raises(RunError, match="taken over by another run"):
         staging.write("labels", 0, Block((0, 0), Span(0, 1), Span(0, 1)), Runs.of(np.ones((1, 1))))
     assert not list(staging.output.mark.parent.glob("*.partial"))
+
+
+def test_many_threads_may_read_at_once(tmp_path: Path) -> None:
+    staging = staged(plan := plan_of(tmp_path, (20, 40), None), np.ones((2, 20, 40), np.uint8))
+    _, at, _, block = next(plan.work())
+    ones = np.ones((1, 20, 20), np.uint8)
+    _, record = label_block(ones, plane_structure(3), origin=(0, 0, 0), whole=(2, 20, 40))
+    written = staging.write("labels", at, block, Runs.of(ones), record)
+    with ThreadPoolExecutor(8) as pool:
+        read = pool.map(lambda _: staging.read_record("labels", at, block), range(40))
+        assert {digest for _, digest in read} == {written}
