@@ -70,6 +70,25 @@ def undisturbed(
     return of
 
 
+@pytest.fixture(scope="module")
+def halted(
+    source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Path], tuple[Path, int]]:
+    """Return a copy of a slide whose run failed, made once a kind, and how many blocks are done."""
+    made: dict[str, tuple[Path, int]] = {}
+
+    def of(kind: str, folder: Path) -> tuple[Path, int]:
+        if kind not in made:
+            slide = copied(source, tmp_path_factory.mktemp(f"halted-{kind}"))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(tasks, "PAUSES", ())
+                made[kind] = slide, stopped(slide, source / "model.pt", kind)
+        slide, done = made[kind]
+        return Path(shutil.copytree(slide, folder / "slide.zarr")), done
+
+    return of
+
+
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "PAUSES", ())
@@ -161,12 +180,12 @@ def test_a_flipped_byte_is_noticed_and_made_again(
     source: Path,
     tmp_path_factory: pytest.TempPathFactory,
     undisturbed: Callable[[str], dict[str, bytes]],
+    halted: Callable[[str, Path], tuple[Path, int]],
     data: st.DataObject,
 ) -> None:
     kind = data.draw(st.sampled_from(["classes", "objects"]))
-    folder = tmp_path_factory.mktemp("flipped")
-    slide, model = copied(source, folder), source / "model.pt"
-    done = stopped(slide, model, kind)
+    folder, model = tmp_path_factory.mktemp("flipped"), source / "model.pt"
+    slide, done = halted(kind, folder)
     stored = sorted(
         path
         for path in (slide / "labels").rglob("*")
@@ -202,10 +221,14 @@ def test_a_flipped_byte_is_noticed_and_made_again(
     ],
 )
 def test_other_settings_are_refused_and_named(
-    source: Path, tmp_path: Path, model: str, changed: dict[str, Any], said: str
+    source: Path,
+    tmp_path: Path,
+    halted: Callable[[str, Path], tuple[Path, int]],
+    model: str,
+    changed: dict[str, Any],
+    said: str,
 ) -> None:
-    slide = copied(source, tmp_path)
-    done = stopped(slide, source / "model.pt", "objects")
+    slide, done = halted("objects", tmp_path)
     before = files(slide)
     asked = SETTINGS | KINDS["objects"] | changed
     with pytest.raises(InputError, match=said) as caught:
