@@ -69,11 +69,11 @@ def test_results_say_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_sample_is_segmented_and_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigunet import planning
+    from bigunet import sites
     from bigunet.images.sample import write_sample
 
     # Small passes gain nothing from threads of torch, and lose much on a busy machine.
-    monkeypatch.setattr(planning, "available_cores", lambda: 1)
+    monkeypatch.setattr(sites, "available_cores", lambda: 1)
     slide = write_sample(tmp_path / "slide.zarr", 300, 1)
     runs = []
     for block in (128, 300):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bigunet
-import bigunet.planning
+import bigunet.sites
 from benchmarks import train_models
 from bigunet.images.sample import sample_arrays
 from bigunet.models.checkpoint import shipped_models
@@ -37,7 +37,7 @@ def nuclei() -> tuple[np.ndarray, np.ndarray]:
 def segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Segment pixels with ``nuclei``; return ids, and what was said after the plan."""
     # Threads and processes then compute with one thread of torch each, on any machine.
-    monkeypatch.setattr(bigunet.planning, "available_cores", lambda: 1)
+    monkeypatch.setattr(bigunet.sites, "available_cores", lambda: 1)
 
     def segment(pixels: np.ndarray, **options: Any) -> tuple[np.ndarray, list[str]]:
         slide = tmp_path / "slide.zarr"
