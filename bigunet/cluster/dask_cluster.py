@@ -18,6 +18,7 @@ from bigunet.cluster.devices import ADVERTISED, FOUND, Crew, has_cuda
 from bigunet.cluster.executor import OnResult
 from bigunet.cluster.flights import Flight, Landing, Raised
 from bigunet.cluster.plugins import DevicePlugin, SharedPlugin
+from bigunet.cluster.sealing import opened, sealed, sealed_graph
 from bigunet.cluster.shared import Shared
 from bigunet.cluster.tasks import NAMED_CAUSES, Task, call, cause_text
 from bigunet.cluster.watch import REPLY_SECONDS, Watch, scheduler_of
@@ -112,7 +113,7 @@ class Cluster:
     def compute(self, value: Delayed) -> Any:
         """Compute one value; what it raises is raised."""
         landing = Landing(self.client, self.watch)
-        landing.expect([self.client.compute(value)])
+        landing.expect([self.client.compute(sealed_graph(value))])
         ((_, outcome),) = landing.batch()
         if isinstance(outcome, Raised):
             raise outcome.error
@@ -172,10 +173,10 @@ class Cluster:
     ) -> dict[str, Any]:
         """Call a function on every worker; return by address what it returned, or `Raised`."""
         landing = Landing(self.client, self.watch)
-        asked = {}
+        asked, task = {}, sealed(function, *args)
         self.watch.look(now=True)
         for member in self._crew(device).members:
-            future = self.client.submit(function, *args, pure=False, workers=[member.address])
+            future = self.client.submit(opened, task, pure=False, workers=[member.address])
             asked[future.key] = future, member.address
         landing.expect(future for future, _ in asked.values())
         silence = Raised(RunError(f"no answer in {CHECK_SECONDS} s"))

@@ -7,9 +7,9 @@ waiting ──▶ in flight ──▶ result or Failure
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
@@ -17,11 +17,11 @@ from typing import Any
 from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker, as_completed
-from distributed.protocol.pickle import dumps
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 from bigunet.cluster.devices import Crew
 from bigunet.cluster.executor import OnResult
+from bigunet.cluster.sealing import opened, sealed, sealed_graph
 from bigunet.cluster.tasks import Failure, Task, cause_text
 from bigunet.cluster.watch import Watch
 from bigunet.errors import RunError
@@ -46,7 +46,9 @@ class Landing:
 
     def __init__(self, client: Client, watch: Watch, resource: str | None = None) -> None:
         self.client, self.watch, self.resource = client, watch, resource
-        self._ready = as_completed(loop=client.loop, with_results=True, raise_errors=False)
+        # distributed gives no types for its own, nor for what is made of it.
+        ready = _Arrivals(loop=client.loop, with_results=True, raise_errors=False)  # type: ignore[no-untyped-call]
+        self._ready: Any = ready
         watch.begin()
 
     def expect(self, futures: Iterable[Future[Any]]) -> None:
@@ -68,18 +70,19 @@ class Landing:
                 self._ready.thread_condition.wait(timeout=0.1)
             self.watch.look(self.resource)
         taken = self._ready.next_batch(block=False)
-        return [(future, self._outcome(future, result)) for future, result in taken]
+        return [(future, self._outcome(result)) for future, result in taken]
 
-    def _outcome(self, future: Future[Any], result: Any) -> Any:
-        if future.status == "finished":
-            return result
-        if future.status != "error":
+    def _outcome(self, result: Any) -> Any:
+        # The future has a status, but of now: its worker may have died since, and the result is here.
+        if isinstance(result, CancelledError):
             if self.client.status != "running":
                 raise self.watch.gone()
             raise RunError(
                 f"the Dask cluster at {self.watch.where} dropped tasks of this run: "
                 "it was restarted, or somebody cancelled them"
             )
+        if not _is_error(result):
+            return result
         error = result[1]
         if isinstance(error, NoWorkerError | NoValidWorkerError):
             raise RunError(f"the Dask cluster at {self.watch.where} has lost its workers")
@@ -130,19 +133,19 @@ class Flight:
         return max(0, max(1, AHEAD * slots) - len(self._flying))
 
     def _launch(self, tasks: Sequence[Task]) -> None:
-        """Send tasks: plain ones pickled, so that the scheduler need not know what is in them."""
+        """Send tasks, sealed."""
         plain = [task for task in tasks if not task.is_lazy]
         lazy = [task for task in tasks if task.is_lazy]
         futures = []
         if plain:
             futures += self.client.map(
-                _run_pickled,
-                [dumps(task) for task in plain],
+                opened,
+                [sealed(task) for task in plain],
                 key=[(self._name, next(self._numbers)) for _ in plain],
                 resources=self._request,
             )
         if lazy:
-            made = [task.delayed() for task in lazy]
+            made = [sealed_graph(task.delayed()) for task in lazy]
             futures += self.client.compute(made, resources=self._request, retries=RETRIES)
         pairs = zip(futures, (*plain, *lazy), strict=True)
         self._flying.update((future.key, (future, task)) for future, task in pairs)
@@ -156,8 +159,32 @@ class Flight:
         self._flying.clear()
 
 
-def _run_pickled(pickled: bytes) -> Any:
-    return pickle.loads(pickled)()
+class _Arrivals(as_completed):
+    """Futures as they are done, each once.
+
+    The original forgets one whose result was lost with its worker on the way here, and which
+    then failed.
+    """
+
+    async def _track_future(self, future: Future[Any]) -> None:
+        while True:
+            try:
+                await super()._track_future(future)  # type: ignore[no-untyped-call]
+            except OSError:
+                return  # The scheduler is gone; so says the watch.
+            except Exception:
+                if future.status != "error":
+                    raise
+            else:
+                return
+
+
+def _is_error(result: Any) -> bool:
+    """Tell whether a future gave what `sys.exc_info` does."""
+    match result:
+        case type(), BaseException(), _:
+            return True
+    return False
 
 
 def _killed_text(error: KilledWorker) -> str:

@@ -12,8 +12,8 @@ from bigunet.errors import RunError
 
 __all__ = ["Watch", "members_of", "scheduler_of"]
 
-REPLY_SECONDS = 15
-"""That a scheduler may take to answer while work goes on."""
+REPLY_SECONDS = 30
+"""That a scheduler may take to answer while work goes on, on a busy machine, too."""
 LOOK_SECONDS = 5
 """Between two looks at the workers."""
 LOST_SECONDS = 60

@@ -15,6 +15,8 @@ import pytest
 from dask.delayed import Delayed, delayed
 
 from bigunet.cluster import Failure, Task, open_executor, task
+from bigunet.cluster.flights import Landing, Raised
+from bigunet.cluster.watch import Watch
 from bigunet.errors import RunError
 
 distributed = pytest.importorskip("distributed")
@@ -61,6 +63,13 @@ def test_results_come_as_room_is_made(pair: Any) -> None:
         executor.run(watched(), on_result)
         executor.run([], on_result)
     assert sorted(found) == list(range(0, 120, 2))
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def lazy_tasks() -> Iterator[Task]:
@@ -111,6 +120,40 @@ def test_what_kills_its_worker_is_set_aside_and_named(start_cluster: Any, tmp_pa
         assert cause.startswith("killed its worker 1 times, alone on it; the last was tcp://127")
     # Once when first met, and once alone.
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_result_that_has_arrived_outlives_its_worker(pair: Any) -> None:
+    with distributed.Client(pair, set_as_default=False) as client:
+        landing = Landing(client, Watch(client))
+        address, pid = next(iter(client.run(os.getpid).items()))
+        future = client.submit(double, 21, workers=[address], allow_other_workers=True)
+        landing.expect([future])
+        wait_until(landing._ready.has_ready)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: future.status != "finished")
+        assert landing.batch() == [(future, 42)]
+
+
+def test_what_fails_on_its_way_here_arrives_as_an_error(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if its worker died before the result was fetched, and then those that did it again."""
+    result, failures = distributed.Future._result, ["once"]
+
+    async def failing_once(future: Any, raiseit: bool = True) -> Any:
+        if failures:
+            raise distributed.KilledWorker(failures.pop(), None, 0)
+        return await result(future, raiseit=raiseit)
+
+    with distributed.Client(pair, set_as_default=False) as client:
+        landing = Landing(client, Watch(client))
+        future = client.submit(fail_on_three, 3)
+        wait_until(lambda: future.status == "error")
+        monkeypatch.setattr(distributed.Future, "_result", failing_once)
+        landing.expect([future])
+        ((arrived, outcome),) = landing.batch(time.monotonic() + 30)
+    assert arrived == future and isinstance(outcome, Raised)
+    assert str(outcome.error) == "cannot read chunk 3"
 
 
 # The cluster is lost
