@@ -48,7 +48,7 @@ def test_unusable_names_and_colours_are_left_out(
 
 @pytest.mark.parametrize("numbers", [np.zeros((2, 2), int), np.zeros(3)])
 def test_an_array_of_something_else_is_said(tmp_path: Path, numbers: np.ndarray) -> None:
-    with pytest.raises(RunError, match=r"classes of objects, cannot be read: it is no list"):
+    with pytest.raises(RunError, match=r"a number for each object, cannot be read: it is no list"):
         classified(tmp_path, numbers)
 
 
