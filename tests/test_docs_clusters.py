@@ -278,6 +278,7 @@ def test_jobs_of_slurm(slide: Path, expected: np.ndarray) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+@pytest.mark.slow
 def test_tls(slide: Path, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     security, port = "Who may send work", free_port()
     subprocess.run(["bash", "-c", block(security, "openssl")], check=True, capture_output=True)

@@ -172,6 +172,7 @@ def test_a_block_that_kills_its_worker_is_set_aside(
 # The network is lost
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = Case.write(tmp_path / "whole", "classes", 512)
     expected = whole(tuple(undisturbed.line("threads")), monkeypatch, bench_faults.THREADS)
@@ -279,7 +280,7 @@ class Faults:
 @pytest.mark.parametrize(
     ("save", "operations"),
     [
-        ("objects,classes", 2000),
+        ("objects,classes", 1000),
         pytest.param("objects,classes", 10_000, marks=pytest.mark.slow),
         pytest.param("classes", 10_000, marks=pytest.mark.slow),
     ],

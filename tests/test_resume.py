@@ -174,7 +174,7 @@ def test_several_stops_one_after_another(
     assert files(slide / "labels") == undisturbed("objects")
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_a_flipped_byte_is_noticed_and_made_again(
     source: Path,

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -129,7 +129,7 @@ def _client(scheduler: Where, workers: int | None, gpus: int) -> Iterator[Client
         with slurm_client(workers) as client:
             yield client
     elif isinstance(scheduler, str):
-        with _hushed(), _connected(scheduler) as client:
+        with _connected(scheduler) as client:
             yield _with_workers(client)
     else:
         yield _with_workers(scheduler)
@@ -147,26 +147,23 @@ def _connected(scheduler: str) -> Iterator[Client]:
             f"no Dask scheduler answers at '{scheduler}' ({cause_text(error)}); start one, "
             "or use threads"
         ) from error
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    _set_levels(dict.fromkeys(levels, logging.CRITICAL))
     try:
         yield client
     finally:
+        is_well = client.status == "running"
         # A scheduler that is gone cannot be told good-bye.
         with suppress(Exception):
             client.close(timeout=CLOSE_SECONDS)
+        # What is left of a client that lost it goes on to complain as long as the process lives.
+        if is_well:
+            _set_levels(levels)
 
 
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Let a client of ours say nothing of its own."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def _set_levels(levels: Mapping[str, int]) -> None:
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def _address_in(file: Path) -> str:

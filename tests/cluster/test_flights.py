@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -208,7 +209,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_lost_scheduler_ends_the_run_soon(apart: Any) -> None:
+def test_a_lost_scheduler_ends_the_run_soon(apart: Any, caplog: pytest.LogCaptureFixture) -> None:
     address, process = apart
     for kind in (signal.SIGSTOP, signal.SIGKILL):
         process.send_signal(signal.SIGCONT)
@@ -216,6 +217,8 @@ def test_a_lost_scheduler_ends_the_run_soon(apart: Any) -> None:
         with pytest.raises(RunError, match=f"^lost the Dask scheduler at {address}$"):
             run_until(address, lambda kind=kind: process.send_signal(kind))
         assert time.monotonic() - began < 20
+    # One line says it all; distributed's and tornado's tracebacks are kept from the user.
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_cluster_that_is_restarted_drops_its_tasks(pair: Any) -> None:

@@ -25,7 +25,7 @@ SHORT = replace(TINY, epochs=1, steps=1)
 
 
 def test_it_learns_to_tell_cells_from_ground(cells: Path, tmp_path: Path) -> None:
-    settings = replace(TINY, width=4, epochs=6, steps=25, learning_rate=5e-3)
+    settings = replace(TINY, width=4, epochs=10, steps=25, learning_rate=5e-3)
     done = train(cells, tmp_path / "m.pt", settings=settings, device="cpu")
     assert done.epochs[-1].loss < 0.7 * done.epochs[0].loss
     assert done.best.iou > 0.7
