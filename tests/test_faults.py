@@ -209,24 +209,27 @@ def test_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class Faults:
-    """Lets one of a hundred operations of a store fail, each time in another way."""
+    """Lets a hundredth of what a store reads, and of what it writes, fail: each time in another way."""
 
     READING = ("io", "timeout", "short")
     WRITING = ("torn", "space", "io", "timeout")
 
     def __init__(self, seed: int) -> None:
-        self.operations, self.struck, self._lock = (
-            random.Random(seed).randrange(100),
-            Counter[str](),
-            Lock(),
-        )
-        self._ways = {ways: cycle(ways) for ways in (self.READING, self.WRITING)}
+        rng = random.Random(seed)
+        self.done = Counter({ways: rng.randrange(90) for ways in (self.READING, self.WRITING)})
+        self.struck, self._lock = Counter[str](), Lock()
+        self._ways = {ways: cycle(ways) for ways in self.done}
+
+    @property
+    def operations(self) -> int:
+        """How many there were."""
+        return self.done.total()
 
     def strike(self, ways: tuple[str, ...]) -> str | None:
         """Count an operation; return how it fails, or None."""
         with self._lock:
-            self.operations += 1
-            if self.operations % 100:
+            self.done[ways] += 1
+            if self.done[ways] % 100:
                 return None
             way = next(self._ways[ways])
             self.struck[way] += 1
