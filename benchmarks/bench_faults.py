@@ -393,7 +393,7 @@ def _check_end(code: int, talk: str, cluster: Loopback) -> int:
     said = f"exit code {code}:\n{talk}\n\n{cluster.logs()}"
     lines = talk.splitlines()
     errors = [line for line in lines if line.startswith("Error: ")]
-    if code == -signal.SIGTERM and errors:
+    if code in (-signal.SIGTERM, -signal.SIGKILL) and errors:
         # It came when all was said, and the program on its way out.
         code = 1
     assert code in ENDS, said

@@ -14,7 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["conditions", "in_process", "median", "peak_memory", "report", "save_results"]
+__all__ = [
+    "ROOT",
+    "conditions",
+    "in_process",
+    "interleaved",
+    "median",
+    "peak_memory",
+    "report",
+    "save_results",
+    "write_json",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,12 +71,9 @@ def conditions() -> dict[str, Any]:
     import torch
     import zarr
 
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
     return {
         "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
-        "commit": commit,
+        "commit": _commit(),
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0))
@@ -82,9 +89,15 @@ def conditions() -> dict[str, Any]:
 
 def save_results(name: str, results: dict[str, Any]) -> Path:
     """Write results with their conditions to ``benchmarks/results/NAME.json``."""
-    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return write_json(ROOT / "benchmarks" / "results" / f"{name}.json", results)
+
+
+def write_json(path: Path, results: dict[str, Any]) -> Path:
+    """Write results with their conditions to a file, which is whole at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"conditions": conditions(), **results}, indent=1) + "\n")
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps({"conditions": conditions(), **results}, indent=1) + "\n")
+    aside.replace(path)
     return path
 
 
@@ -97,6 +110,16 @@ def interleaved(
         for name in names:
             runs[name].append(measure(name))
     return runs
+
+
+def _commit() -> str:
+    """Return the commit, or why it is not known: copies of a tree may have neither git nor it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("BIGUNET_COMMIT", "unknown")
+    return done.stdout.strip()
 
 
 def _module() -> list[str]:

@@ -17,7 +17,7 @@ import zarr
 from bigunet.geometry import margin
 from bigunet.images.image import Image
 from bigunet.images.planes import Plane, image_planes
-from bigunet.models.runtime import Predictor
+from bigunet.models.predictor import Predictor
 
 __all__ = ["BlankPlane", "ConstantPredictor", "simulation", "write_blank_slide"]
 

@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 import torch
 
-from bigunet.models.runtime import Predictor
+from bigunet.models.predictor import Predictor
+from bigunet.models.runtimes import Network
 
 __all__ = ["TimedPredictor", "forward_seconds", "timed_passes"]
 
@@ -21,12 +22,17 @@ LOG = "BIGUNET_BENCHMARK_PASSES"
 class TimedPredictor(Predictor):
     """Appends the seconds of each forward pass to the file that the environment names."""
 
-    def _forward(self, image: torch.Tensor) -> torch.Tensor:
-        began = time.perf_counter()
-        scores = super()._forward(image)
-        with Path(os.environ[LOG]).open("a") as file:
-            file.write(f"{time.perf_counter() - began}\n")
-        return scores
+    def _network(self) -> Network:
+        network = super()._network()
+
+        def timed(image: torch.Tensor) -> torch.Tensor:
+            began = time.perf_counter()
+            scores = network(image)
+            with Path(os.environ[LOG]).open("a") as file:
+                file.write(f"{time.perf_counter() - began}\n")
+            return scores
+
+        return timed
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bigunet.errors import InputError
-from bigunet.geometry import Tiling
+from bigunet.geometry import Span, Tiling
 from bigunet.images.open import Plane
 from bigunet.inference import TARGET_BLOCK
 
@@ -80,9 +80,11 @@ def choose_overlap(
     return "map_overlap" if fits and overlap < direct else "direct"
 
 
-def pixels_decoded(tiling: Tiling, chunks: tuple[int, int]) -> int:
+def pixels_decoded(
+    tiling: Tiling, chunks: tuple[int, int], region: tuple[Span, Span] | None = None
+) -> int:
     """Return the pixels of all chunks (Y, X) that blocks touch, once for each block that does."""
     return math.prod(
         sum((-(-span.stop // chunk) - span.start // chunk) * chunk for span in along)
-        for along, chunk in zip(tiling.sources(), chunks, strict=True)
+        for along, chunk in zip(tiling.sources(region), chunks, strict=True)
     )

@@ -27,6 +27,7 @@ def objects(
     block: int | tuple[int, int] | None = None,
     tile: int | tuple[int, int] | None = None,
     device: str = "auto",
+    runtime: str = "auto",
     precision: str = "auto",
     augment: str = "none",
     intensity: Sequence[tuple[float, float]] | None = None,
@@ -40,7 +41,7 @@ def objects(
 
     Parameters
     ----------
-    array, model, block, tile, device, precision, augment, intensity
+    array, model, block, tile, device, runtime, precision, augment, intensity
         As in `bigunet.predict`.
     min_area, max_area : int, optional
         Objects of fewer or more pixels are removed, and the others numbered anew.
@@ -81,6 +82,7 @@ def objects(
         block=block,
         tile=tile,
         device=device,
+        runtime=runtime,
         precision=precision,
         augment=augment,
         intensity=intensity,

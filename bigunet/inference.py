@@ -23,18 +23,13 @@ from bigunet.errors import DeviceMemoryError, InputError
 from bigunet.geometry import Block, Span, Tiling, mirror_indices
 from bigunet.images.intensity import IntensityRule, Limits, measure_limits
 from bigunet.memory import choose_batch, device_memory, smaller_tiling
-from bigunet.models.runtime import (
-    Predictor,
-    choose_device,
-    choose_precision,
-    device_bytes,
-    device_room,
-)
+from bigunet.models.devices import choose_device, choose_precision, device_bytes, device_room
+from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
+from bigunet.tuning import fastest
 
 __all__ = [
     "TARGET_BLOCK",
-    "TARGET_TILE",
     "changed_size",
     "check_dtype",
     "choose_limits",
@@ -48,8 +43,6 @@ __all__ = [
     "time_tile",
 ]
 
-# Small tiles compute halos again, large ones leave the cache; see benchmarks/README.md.
-TARGET_TILE = 512
 # Large enough that neighbours read little twice, small enough for every core to have one.
 TARGET_BLOCK = 2048
 
@@ -63,6 +56,7 @@ def predict(
     block: Size | None = None,
     tile: Size | None = None,
     device: str = "auto",
+    runtime: str = "auto",
     precision: str = "auto",
     augment: str = "none",
     intensity: Sequence[tuple[float, float]] | None = None,
@@ -71,7 +65,7 @@ def predict(
 
     Scores agree with one forward pass over the whole plane, mirrored at its
     borders, within ``1e-5 · max(1, largest |score|)`` in float32. They are
-    bit-identical for any chunks, blocks, workers and order as long as tile,
+    bit-identical for any chunks, blocks, workers and order as long as tile, runtime,
     precision, kind of device, threads per worker and, on CUDA, tiles in a pass
     (see `bigunet.memory.choose_batch`) are the same.
 
@@ -86,7 +80,10 @@ def predict(
     tile : int or (y, x), optional
         Output pixels per forward pass; rounded up to ``2**depth``.
     device : {"auto", "cpu", "cuda", "mps"}
-        Where torch runs.
+        Where the network runs.
+    runtime : {"auto", "eager", "compile", "openvino"}
+        What runs its arithmetic: torch as it is, torch compiled, or OpenVINO; ``auto`` is
+        OpenVINO on a CPU where that is installed, else torch.
     precision : {"auto", "float32", "bfloat16", "float16"}
         Arithmetic of the network.
     augment : {"none", "d4"}
@@ -107,7 +104,9 @@ def predict(
     InputError
         The array does not fit the model, or an option cannot be used.
     """
-    return _lazy("scores", array, model, block, tile, device, precision, augment, intensity)
+    return _lazy(
+        "scores", array, model, block, tile, device, runtime, precision, augment, intensity
+    )
 
 
 def segment(
@@ -117,6 +116,7 @@ def segment(
     block: Size | None = None,
     tile: Size | None = None,
     device: str = "auto",
+    runtime: str = "auto",
     precision: str = "auto",
     augment: str = "none",
     intensity: Sequence[tuple[float, float]] | None = None,
@@ -129,7 +129,9 @@ def segment(
     -------
     (Y, X) uint8 dask array
     """
-    layers = _lazy("classes", array, model, block, tile, device, precision, augment, intensity)
+    layers = _lazy(
+        "classes", array, model, block, tile, device, runtime, precision, augment, intensity
+    )
     classes: da.Array = layers[0]
     return classes
 
@@ -186,7 +188,8 @@ def _finished(scores: torch.Tensor, kinds: Sequence[str]) -> list[torch.Tensor]:
 
 
 def _classes(scores: torch.Tensor) -> torch.Tensor:
-    return scores.argmax(1).to(torch.uint8)
+    # Of equal scores both have the first, but argmax takes up to 20 times as long on a CPU.
+    return scores.max(1).indices.to(torch.uint8)
 
 
 def _probabilities(scores: torch.Tensor) -> torch.Tensor:
@@ -310,22 +313,31 @@ def _lazy(
     block: Size | None,
     tile: Size | None,
     device: str,
+    runtime: str,
     precision: str,
     augment: str,
     intensity: Sequence[tuple[float, float]] | None,
 ) -> da.Array:
     plane = _as_plane(array, model)
-    tiling = fit_tiling((plane.shape[1], plane.shape[2]), model.depth, tile=tile, block=block)
-    _say_changed("block", block, tiling.block, tiling)
-    _say_changed("tile", tile, tiling.tile, tiling)
     device, _ = choose_device(device)
     precision, averaged = choose_precision(precision, device), augment != "none"
+    choice = fastest(model, device, precision, runtime)
+    tiling = fit_tiling(
+        (plane.shape[1], plane.shape[2]),
+        model.depth,
+        tile=tile,
+        block=block,
+        target_tile=choice.tile,
+    )
+    _say_changed("block", block, tiling.block, tiling)
+    _say_changed("tile", tile, tiling.tile, tiling)
     return overlapped(
         plane,
         tiling=tiling,
         predictor=Predictor.of(
             model,
             device=device,
+            runtime=choice.runtime,
             precision=precision,
             augment=augment,
             batch=choose_batch(model, tiling, device_bytes(device), precision, averaged=averaged),
@@ -341,6 +353,7 @@ def fit_tiling(
     *,
     tile: Size | None,
     block: Size | None,
+    target_tile: int,
     target_block: int = TARGET_BLOCK,
 ) -> Tiling:
     """Return the tiling of a plane for what a caller asked, in pixels.
@@ -355,7 +368,7 @@ def fit_tiling(
         if any(size < 1 for size in sizes):
             raise InputError(f"{name} is {value}; it has to be a positive number of pixels")
     return Tiling.fit(
-        shape, depth, tile=tile, block=block, target_tile=TARGET_TILE, target_block=target_block
+        shape, depth, tile=tile, block=block, target_tile=target_tile, target_block=target_block
     )
 
 

@@ -27,14 +27,17 @@ __all__ = [
 # Interpreter, torch, Dask and their thread pools, before the first block (measured: 300 MB),
 # and what malloc keeps for a second thread once it has made a pass (up to 100 MB).
 _RUNTIME_BYTES = 420 * 2**20
+# Of the model as it was given, as it is run and as it travels; OpenVINO has a graph of its own and
+# arranges weights anew.
+_COPIES_OF_WEIGHTS = {"eager": 3, "compile": 3, "openvino": 5}
 # What torch's convolutions keep beside their input and output (measured: 40-85 MB).
 _WORKSPACE_BYTES = 100 * 2**20
 # Of activations, what allocators lose between blocks.
 _LOST = 1.15
 # CUDA's context with the code of its libraries, on the device and in the process (not measured).
 _CUDA_BYTES = 2**30
-# Enough to fill a GPU with small tiles; more would only keep more in flight (not measured).
-_LARGEST_BATCH = 8
+# Enough to fill a GPU; more would only keep more in flight (not measured).
+_LARGEST_BATCH, _PIXELS_OF_A_BATCH = 8, 2048**2
 # cuDNN may fall back to other algorithms, and other bits, where its workspace finds no room. So a
 # batch leaves half of the device alone.
 _DEVICE_SHARE = 0.5
@@ -126,7 +129,8 @@ def choose_batch(
     *,
     averaged: bool = False,
 ) -> int:
-    """Return the tiles in a pass: 8, 4 or 2 if they are projected to fit half of a device, else 1.
+    """Return the tiles in a pass: the most of 8, 4, 2 and 1 that are neither more than fill a device
+    nor projected to take more than half of it.
 
     Nothing is timed, and blocks do not count: bits may depend on the batch.
 
@@ -138,7 +142,8 @@ def choose_batch(
     batch = 1 if device_bytes is None else _LARGEST_BATCH
     while batch > 1:
         projected = device_memory(model, tiling, batch, precision, averaged=averaged)
-        if projected <= _DEVICE_SHARE * (device_bytes or 0):
+        pixels = batch * math.prod(tiling.tile)
+        if pixels <= _PIXELS_OF_A_BATCH and projected <= _DEVICE_SHARE * (device_bytes or 0):
             break
         batch //= 2
     return batch
@@ -179,6 +184,7 @@ def project_memory(
     rules: Rules | None = None,
     pixels: int = 0,
     device: str = "cpu",
+    runtime: str = "eager",
     batch: int = 1,
 ) -> int:
     """Return the most bytes that a process is going to take, those of a CUDA device apart.
@@ -201,6 +207,8 @@ def project_memory(
         Of all planes, to guess how many objects there are.
     device : str
         Where the network runs; for what a CUDA device takes itself see `device_memory`.
+    runtime : str
+        What runs it there.
     batch : int
         Tiles in a pass.
     """
@@ -229,7 +237,7 @@ def project_memory(
     run = max(forward + workers * (per_block + labelling) + plane, assembling)
     # Intensities are measured before the first block, so the two do not add up.
     sample = 2 * pixel * min(math.prod(tiling.shape), WINDOWS * WINDOW**2)
-    return _RUNTIME_BYTES + 3 * network + max(run, sample)
+    return _RUNTIME_BYTES + _COPIES_OF_WEIGHTS[runtime] * network + max(run, sample)
 
 
 def _assembly_bytes(rules: Rules, block: tuple[int, int]) -> int:

@@ -41,7 +41,8 @@ from bigunet.ledger import Ledger, Record
 from bigunet.masking.plan import find_mask, store_mask
 from bigunet.models.card import default_class_names, default_colors
 from bigunet.models.checkpoint import load_model
-from bigunet.models.runtime import torch_threads_kept, visible_gpus
+from bigunet.models.devices import visible_gpus
+from bigunet.models.predictor import torch_threads_kept
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan
 from bigunet.planning import Settings, choose_save, plan_run
@@ -326,7 +327,7 @@ def _with_limits(plan: Plan, network: UNet, executor: Executor) -> Plan:
         return plan
     first = plan.planes[0]
     stack = da.zeros((len(plan.planes), *first.shape), dtype=first.dtype)
-    limits = measure_limits(stack, rule, read=_StackReader(plan.planes))
+    limits = measure_limits(stack, rule, read=_StackReader(plan.planes), chunks=first.chunks)
     try:
         return replace(plan, limits=executor.compute(limits))
     except BigunetError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bigunet.cutting import pixels_decoded
 from bigunet.geometry import Block, Span, Tiling
 from bigunet.images.intensity import Limits
 from bigunet.images.labels import Destination
@@ -39,6 +40,8 @@ class Plan:
     model: str
     network: str
     device: str
+    runtime: str
+    """What runs the network's arithmetic there."""
     precision: str
     batch: int
     """Tiles in a forward pass."""
@@ -122,6 +125,14 @@ class Plan:
         return len(self.planes) * itemsize * _area(self.tiling.sources(self.region))
 
     @property
+    def read_amplification(self) -> float:
+        """How often a pixel is decoded: whole chunks are, for each block that touches them."""
+        if self.overlap == "map_overlap":
+            return 1.0
+        decoded = pixels_decoded(self.tiling, self.planes[0].chunks, self.region)
+        return decoded * len(self.planes) / self.pixels
+
+    @property
     def bytes_written(self) -> int:
         """Bytes of the finest level before they are encoded; lower levels add a third."""
         per_pixel = sum(o.channels * np.dtype(o.dtype).itemsize for o in self.outputs)
@@ -160,7 +171,7 @@ class Plan:
 
     @property
     def _device(self) -> str:
-        return f"{self.device}, {self.precision}, {_count(self.threads, 'thread')}"
+        return f"{self.device}, {self.runtime}, {self.precision}, {_count(self.threads, 'thread')}"
 
     @property
     def _level(self) -> str:
@@ -192,7 +203,8 @@ class Plan:
             f"memory     {gigabytes(self.memory.projected)} projected, "
             f"{gigabytes(self.memory.allowed)} allowed (per process)",
             f"bytes      {gigabytes(self.bytes_read)} read, "
-            f"{gigabytes(self.bytes_written)} written, before compression",
+            f"{gigabytes(self.bytes_written)} written, before compression; "
+            f"each pixel decoded {self.read_amplification:.2f} times",
             *([] if self.mask is None else [f"mask       {self.mask.text}"]),
             *time,
             *([] if self.rules is None else [f"objects    {_rules_text(self.rules)}"]),
@@ -205,6 +217,7 @@ class Plan:
             "image": str(self.image.path),
             "model": self.model,
             "device": self.device,
+            "runtime": self.runtime,
             "precision": self.precision,
             "batch": self.batch,
             "augment": self.augment,
@@ -230,6 +243,7 @@ class Plan:
             "memory_projected": self.memory.projected,
             "memory_allowed": self.memory.allowed,
             "bytes_read": self.bytes_read,
+            "read_amplification": round(self.read_amplification, 3),
             "bytes_written": self.bytes_written,
             "outputs": {o.kind: str(o.final) for o in self.outputs},
             "objects": None if self.rules is None else asdict(self.rules),

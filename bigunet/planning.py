@@ -28,12 +28,13 @@ from bigunet.inference import changed_size, fit_tiling, given_limits
 from bigunet.instances.rules import Rules
 from bigunet.masking.plan import TISSUE, MaskPlan, plan_mask
 from bigunet.memory import Memory, choose_batch, project_memory, smaller_tiling
-from bigunet.models.runtime import choose_precision
+from bigunet.models.devices import choose_precision
 from bigunet.models.symmetries import check_augment
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan, by, gigabytes
-from bigunet.sites import Site, find_site
+from bigunet.sites import Site, find_site, is_local
 from bigunet.sizes import Size, parse_area, parse_length
+from bigunet.tuning import fastest
 
 __all__ = ["Settings", "choose_save", "parse_region", "plan_run"]
 
@@ -67,6 +68,8 @@ class Settings:
     """``auto``, ``cpu``, ``cuda`` or ``mps``."""
     precision: str = "auto"
     """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
+    runtime: str = "auto"
+    """``auto``, ``eager``, ``compile`` or ``openvino``; see `bigunet.models.runtimes`."""
     mask: str = "none"
     """``none``; ``auto``: tissue, found and kept as label ``tissue``; or the name of a label. What
     lies outside is background."""
@@ -119,6 +122,7 @@ def plan_run(
     planes = image_planes(image, level, channels)
     site = _find_site(settings, executor)
     precision = choose_precision(settings.precision, site.device)
+    choice = fastest(model, site.device, precision, settings.runtime, here=is_local(site.scheduler))
     allowed = _allowed(settings, site)
     check_chunk_memory(image, level, allowed)
     shape = (planes[0].shape[1], planes[0].shape[2])
@@ -128,6 +132,7 @@ def plan_run(
         model.depth,
         tile=settings.tile,
         block=settings.block,
+        target_tile=choice.tile,
         target_block=target_block(shape, site.workers * len(planes)),
     )
     overlap = choose_overlap(
@@ -163,6 +168,7 @@ def plan_run(
         model=card.name,
         network=f"U-Net of width {model.width}, depth {model.depth}, {model.classes} classes",
         device=site.device,
+        runtime=choice.runtime,
         precision=precision,
         batch=choose_batch(
             model, tiling, site.device_memory, precision, averaged=settings.augment != "none"
@@ -181,7 +187,17 @@ def plan_run(
         memory=Memory(allowed=allowed, projected=0),
         notes=tuple(n for n in (level_note, site.note, *_size_notes(settings, tiling)) if n),
     )
-    return _within_memory(plan, model)
+    try:
+        return _within_memory(plan, model)
+    except MemoryLimitError:
+        fitting = _fitting_tile(plan, model)
+        asked = settings.tile or settings.block or settings.overlap != "auto"
+        if fitting is None or asked:
+            raise
+        smaller = replace(settings, tile=fitting, block=fitting, overlap="direct")
+    note = f"tiles of {fitting} px, not {by(plan.tiling.tile)}, for memory"
+    plan = plan_run(path, model, smaller, executor)
+    return replace(plan, notes=(*plan.notes, note))
 
 
 def _plan_mask(
@@ -295,6 +311,7 @@ def _project(plan: Plan, model: UNet) -> Plan:
         rules=plan.rules,
         pixels=plan.pixels,
         device=plan.device,
+        runtime=plan.runtime,
         batch=plan.batch,
     )
     return replace(plan, memory=replace(plan.memory, projected=projected))
@@ -304,17 +321,21 @@ def _is_embedded(plan: Plan) -> bool:
     return plan.scheduler in EMBEDDED
 
 
-def _too_large(plan: Plan, model: UNet) -> str:
-    memory = plan.memory
+def _fitting_tile(plan: Plan, model: UNet) -> int | None:
+    """Return the side of a tile, and block, that would fit with one block at a time."""
     least = replace(plan, workers=plan.processes, overlap="direct")
     fitting = smaller_tiling(
         plan.tiling,
         lambda tiling: _project(replace(least, tiling=tiling), model).memory.projected,
-        memory.allowed,
+        plan.memory.allowed,
     )
+    return None if fitting is None else max(fitting.tile)
+
+
+def _too_large(plan: Plan, model: UNet) -> str:
+    memory, tile = plan.memory, _fitting_tile(plan, model)
     raised = f"--memory-limit {memory.projected / 1e9 + 0.1:.1f}GB"
-    if fitting is not None:
-        tile = max(fitting.tile)
+    if tile is not None:
         raised = f"--tile {tile} --block {tile} --overlap direct, or {raised}"
     return (
         f"tiles of {by(plan.tiling.tile)} px and blocks of {by(plan.tiling.block)} px need "

@@ -32,6 +32,7 @@ def provenance(plan: Plan, network: UNet) -> dict[str, Any]:
         "tile": list(plan.tiling.tile),
         "block": list(plan.tiling.block),
         "device": plan.device.split(":")[0],
+        "runtime": plan.runtime,
         "precision": plan.precision,
         "batch": plan.batch,
         "augment": plan.augment,

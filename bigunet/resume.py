@@ -51,6 +51,7 @@ def settle(settings: Settings, left: Record) -> Settings:
         block=settings.block or _pair(was["block"]),
         device=was["device"] if settings.device == "auto" else settings.device,
         precision=was["precision"] if settings.precision == "auto" else settings.precision,
+        runtime=was["runtime"] if settings.runtime == "auto" else settings.runtime,
         overlap=was["overlap"] if settings.overlap == "auto" else settings.overlap,
     )
 

@@ -13,7 +13,7 @@ from bigunet.cluster import (
     check_scheduler,
 )
 from bigunet.errors import InputError
-from bigunet.models.runtime import choose_device, device_bytes, visible_gpus
+from bigunet.models.devices import choose_device, device_bytes, visible_gpus
 
 __all__ = ["Site", "find_site", "is_local"]
 

@@ -31,7 +31,7 @@ from bigunet.images.open import (
 from bigunet.inference import mirrored, predict_block
 from bigunet.masking.plan import open_mask
 from bigunet.models.checkpoint import load_model, model_digest
-from bigunet.models.runtime import Predictor
+from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
 
 __all__ = ["Verification", "verify_image"]
@@ -131,12 +131,15 @@ def verify_image(
     planes = image_planes(image, level, channels)
     label_planes = image_planes(label_image, 0, (0,))
     tiling = _tiling(record, network, planes[0])
+    precision = record["precision"] if precision == "auto" else precision
     predictor = Predictor.of(
         network,
         device=device,
-        precision=record["precision"] if precision == "auto" else precision,
+        precision=precision,
         augment=record.get("augment", "none"),
         batch=record.get("batch", 1),
+        # Exact arithmetic is checked by torch itself, whatever computed it.
+        runtime="eager" if precision == "float32" else record.get("runtime", "eager"),
     )
     objects = _objects(label_image, record)
     mask = open_mask(image, level, record["mask"]) if record.get("mask") else None

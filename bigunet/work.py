@@ -22,7 +22,7 @@ from bigunet.instances.block import BlockRecord
 from bigunet.ledger import Done, digest
 from bigunet.masking.blocks import apply_mask
 from bigunet.masking.mask import Mask
-from bigunet.models.runtime import Predictor
+from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan, block_text
 from bigunet.staging import Staging
@@ -137,6 +137,7 @@ def plan_predictor(plan: Plan, network: UNet) -> Predictor:
     return Predictor.of(
         network,
         device=plan.device,
+        runtime=plan.runtime,
         precision=plan.precision,
         threads=plan.threads,
         augment=plan.augment,

@@ -24,6 +24,7 @@ COMMANDS = (
     "export",
     "train",
     "evaluate",
+    "tune",
     "sample",
 )
 

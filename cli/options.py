@@ -31,6 +31,7 @@ __all__ = [
     "precision_option",
     "quiet_option",
     "region_option",
+    "runtime_option",
     "scheduler_option",
     "verbose_option",
     "workers_option",
@@ -40,6 +41,7 @@ MAIN, INPUT, OUTPUT, OBJECTS, RUNNING = "Most used", "Input", "Output", "Objects
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+RUNTIMES = ("auto", "eager", "compile", "openvino")
 OUTPUTS = ("objects", "classes", "probabilities")
 
 
@@ -132,6 +134,14 @@ precision_option = option(
     default="auto",
     show_default=True,
     help="Numbers the network computes with.",
+)
+runtime_option = option(
+    RUNNING,
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default="auto",
+    show_default=True,
+    help="What computes it; auto: OpenVINO on a CPU where it is installed, else torch (eager).",
 )
 
 

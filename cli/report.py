@@ -107,19 +107,15 @@ def for_each_image(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pixels:
-    """A step of work that is counted in pixels only."""
+class Count:
+    """A step of work that has one stage."""
 
     stage: str
     done: int
     total: int
+    pixels: int
     seconds: float
     message: str | None = None
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels done so far."""
-        return self.done
 
 
 def step_facts(step: Step) -> str:
@@ -182,11 +178,18 @@ class Reporter:
 
     def pixels(self, stage: str) -> Callable[[int, int], None]:
         """Return a callback of pixels done and in all, for work that has one stage."""
+        return self._count(stage, 1)
+
+    def parts(self, stage: str) -> Callable[[int, int], None]:
+        """Return a callback of parts done and in all, of work that has no pixels."""
+        return self._count(stage, 0)
+
+    def _count(self, stage: str, pixels: int) -> Callable[[int, int], None]:
         begin = time.perf_counter()
 
         def report(done: int, total: int) -> None:
             seconds = time.perf_counter() - begin
-            self(Pixels(stage=stage, done=done, total=total, seconds=seconds))
+            self(Count(stage=stage, done=done, total=total, pixels=pixels * done, seconds=seconds))
 
         return report
 

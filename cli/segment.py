@@ -24,6 +24,7 @@ from .options import (
     precision_option,
     quiet_option,
     region_option,
+    runtime_option,
     scheduler_option,
     verbose_option,
     workers_option,
@@ -124,6 +125,7 @@ OVERLAPS = ("auto", "map_overlap", "direct")
     help="Longest side of what is split: pixels, such as 40, or 20um.",
 )
 @precision_option
+@runtime_option
 @option(
     RUNNING,
     "--augment",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real images is not here")
     return folder.resolve()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _torch_by_default() -> Iterator[None]:
+    """Let tests that name no runtime have torch: OpenVINO compiles each of their many networks.
+
+    The command line is tested as it is, and what is said of runtimes is tested with all of them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bigunet.models.runtimes._by_rule", lambda *_: "eager")
+        yield

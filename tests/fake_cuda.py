@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from bigunet.models import runtime, transfers
+from bigunet.models import predictor, transfers
 
 Operation = tuple[str, int]
 """What, and how many of its kind came before."""
@@ -90,9 +90,9 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> FakeCuda:
     patch.setattr(torch.cuda, "mem_get_info", lambda _: (cuda.free, 10**12))
     patch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
     patch.setattr(transfers, "_pinned", lambda shape, dtype: torch.empty(shape, dtype=dtype))
-    patch.setattr(runtime, "open_transfers", cache(transfers.open_transfers.__wrapped__))
-    patch.setattr(runtime, "_networks", {})
-    patch.setattr(runtime, "_reduced", {})
+    patch.setattr(predictor, "open_transfers", cache(transfers.open_transfers.__wrapped__))
+    patch.setattr(predictor, "_networks", {})
+    patch.setattr(predictor, "_reduced", {})
     real_to, real_copy = torch.Tensor.to, torch.Tensor.copy_
 
     def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -28,6 +28,7 @@ ROOMS = (
     "metrics",
     "models",
     "memory",
+    "tuning",
     "inference",
     "detection",
     "training",
@@ -55,7 +56,7 @@ ROOMS = (
 
 # Who may import a heavy package, and when it is not at import time but in a function.
 ONLY_IN = {
-    "torch": {"models", "training", "inference"},
+    "torch": {"models", "training", "tuning", "inference"},
     "distributed": {"cluster", "pipeline"},
     "click": {"cli"},
 }

@@ -31,7 +31,7 @@ SEGMENT_OPTIONS = {
     "Input": "--level --pixel-size --intensity --region --mask",
     "Output": "--name --save --json",
     "Objects": "--min-area --max-area --fill-holes --split --max-diameter",
-    "Running": "--precision --augment --block --tile --scheduler --workers --overlap --verbose "
+    "Running": "--precision --runtime --augment --block --tile --scheduler --workers --overlap --verbose "
     "--quiet",
 }
 
@@ -94,6 +94,7 @@ def test_defaults_are_the_librarys(calls: list[dict[str, Any]]) -> None:
         "mask": "none",
         "device": "auto",
         "precision": "auto",
+        "runtime": "auto",
         "augment": "none",
         "block": None,
         "tile": None,

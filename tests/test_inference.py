@@ -38,9 +38,9 @@ from bigunet.geometry import Tiling, legal_output
 from bigunet.images.intensity import IntensityRule, measure_limits, normalise
 from bigunet.inference import mirrored, predict, predict_block, segment, time_tile
 from bigunet.memory import device_memory
-from bigunet.models import runtime
+from bigunet.models import predictor as predictors
 from bigunet.models.card import ModelCard
-from bigunet.models.runtime import Predictor
+from bigunet.models.predictor import Predictor
 from bigunet.models.symmetries import D4
 
 pytestmark = pytest.mark.filterwarnings("ignore:(block|tile) .* became:UserWarning")
@@ -170,6 +170,14 @@ def test_bits_depend_on_nothing_but_the_tile(
 
 
 @settings(max_examples=5)
+@given(cases(), st.integers(1, 400), chunkings(330), st.sampled_from(["sync", "threads"]))
+def test_bits_of_openvino_depend_on_nothing_but_the_tile(
+    case: dict[str, Any], block: int, chunks: tuple[int, ...], scheduler: str
+) -> None:
+    check_bits(330, case, block, chunks, scheduler, augment="none", runtime="openvino")
+
+
+@settings(max_examples=5)
 @given(cases(), st.integers(1, 200), chunkings(110), st.sampled_from(["sync", "threads"]))
 def test_bits_of_an_average_depend_on_nothing_but_the_tile(
     case: dict[str, Any], block: int, chunks: tuple[int, ...], scheduler: str
@@ -183,15 +191,15 @@ def check_bits(
     block: int,
     chunks: tuple[int, ...],
     scheduler: str,
-    augment: str,
+    **options: str,
 ) -> None:
     image = random_image((size, size), case["dtype"], case["seed"])
     model = random_model(case["depth"])
     grid = 2 ** case["depth"]
     tile = 48
-    one = predict(image, model, tile=tile, block=tile, augment=augment).compute(scheduler="sync")
+    one = predict(image, model, tile=tile, block=tile, **options).compute(scheduler="sync")
     lazy = da.from_array(image, chunks=(chunks, tuple(reversed(chunks))))
-    other = predict(lazy, model, tile=tile, block=max(block, tile, grid), augment=augment)
+    other = predict(lazy, model, tile=tile, block=max(block, tile, grid), **options)
     np.testing.assert_array_equal(one, other.compute(scheduler=scheduler, num_workers=3))
 
 
@@ -301,14 +309,14 @@ def test_tiles_are_cut_when_their_turn_comes_and_outside_the_lock(
 
     def watched(*args: Any) -> np.ndarray:
         nonlocal cut
-        assert not runtime._forward_lock.locked()
+        assert not predictors._forward_lock.locked()
         cut += 1
         return mirrored(*args)
 
     def count(*_: Any) -> None:
         nonlocal passes
         passes += 1
-        assert runtime._forward_lock.locked() and cut == passes
+        assert predictors._forward_lock.locked() and cut == passes
 
     monkeypatch.setattr(inference, "mirrored", watched)
     predictor = Predictor.of(random_model(2, seed=5), device="cpu")
@@ -325,7 +333,7 @@ def test_a_tile_that_would_fit_the_device_is_named(monkeypatch: pytest.MonkeyPat
     def refuse(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    predictor._network().register_forward_pre_hook(refuse)
+    predictor._network().module.register_forward_pre_hook(refuse)
     tiling, smaller = (
         Tiling(shape=(4096, 4096), depth=2, tile=(tile, tile), block=(tile, tile))
         for tile in (1024, 256)
@@ -349,7 +357,7 @@ from bigunet import UNet
 from bigunet.errors import DeviceMemoryError
 from bigunet.geometry import Tiling
 from bigunet.inference import time_tile
-from bigunet.models.runtime import Predictor
+from bigunet.models.predictor import Predictor
 
 predictor = Predictor.of(UNet(1, 2, 4, 2), device="cpu", threads=1)
 small, large = (

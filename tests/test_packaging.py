@@ -25,7 +25,7 @@ PROJECT = PYPROJECT["project"]
 # conda-forge calls these differently; dask-core is dask without its optional parts.
 CONDA_NAMES = {"torch": "pytorch", "dask": "dask-core"}
 
-IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage"}
+IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
 
 
 def runtime_requirements() -> dict[str, Requirement]:

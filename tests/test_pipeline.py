@@ -236,7 +236,11 @@ def test_every_stage_is_told_and_pixels_add_up(tmp_path: Path) -> None:
         == (result.plan.blocks, result.plan.pixels)
     )
     said = [t.message for t in told if t.message]
-    assert said[0].startswith("cpu, float32") and "level 0" in said[0] and "intensity" in said[0]
+    assert (
+        said[0].startswith("cpu, eager, float32")
+        and "level 0" in said[0]
+        and "intensity" in said[0]
+    )
 
 
 def test_a_chunk_that_breaks_the_measure_of_intensities_is_named(tmp_path: Path) -> None:
@@ -358,12 +362,20 @@ def test_too_little_memory_names_a_tile_that_fits(tmp_path: Path) -> None:
     model = random_model(2)
     model = type(model)(1, 2, width=48, depth=2)
     with pytest.raises(MemoryLimitError, match=r"--tile (\d+) --block") as caught:
-        plan_image(slide, model, memory_limit=760_000_000, overlap="direct")
+        plan_image(slide, model, memory_limit=760_000_000, tile=512)
     tile = int(str(caught.value).split("--tile ")[1].split()[0])
     plan = plan_image(
         slide, model, memory_limit=760_000_000, tile=tile, block=tile, overlap="direct"
     )
     assert plan.memory.projected <= plan.memory.allowed
+
+
+def test_where_nobody_asked_for_a_tile_one_that_fits_is_taken(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "slide.zarr", np.zeros((1000, 1000), np.uint8), "yx", chunk=256)
+    model = UNet(1, 2, width=48, depth=2)
+    plan = plan_image(slide, model, memory_limit=760_000_000)
+    assert plan.memory.projected <= plan.memory.allowed
+    assert f"tiles of {max(plan.tiling.tile)} px, not 500, for memory" in plan.notes
 
 
 def test_fewer_blocks_at_a_time_where_memory_is_short_and_it_is_said(tmp_path: Path) -> None:
@@ -392,8 +404,10 @@ def test_the_plan_says_all_and_writes_nothing(tmp_path: Path) -> None:
     assert any(note.startswith("block 100 became 128") for note in plan.notes)
 
 
-@pytest.mark.parametrize("save", ["classes", "objects"])
-def test_measured_memory_is_at_most_projected(tmp_path: Path, save: str) -> None:
+@pytest.mark.parametrize(
+    ("save", "runtime"), [("classes", "eager"), ("objects", "eager"), ("classes", "openvino")]
+)
+def test_measured_memory_is_at_most_projected(tmp_path: Path, save: str, runtime: str) -> None:
     """On a real run, in a process of its own; a third of slack is already too much."""
     slide = write_slide(
         tmp_path / "slide.zarr", random_image((2048, 2048), np.uint8), "yx", chunk=512
@@ -403,7 +417,8 @@ def test_measured_memory_is_at_most_projected(tmp_path: Path, save: str) -> None
         from benchmarks.measure import peak_memory
         model = bigunet.UNet(1, 2, width=32, depth=2)
         result = bigunet.segment_image(
-            {str(slide)!r}, model, device="cpu", save=({save!r},), fill_holes={save == "objects"}
+            {str(slide)!r}, model, device="cpu", runtime={runtime!r}, save=({save!r},),
+            fill_holes={save == "objects"},
         )
         print(peak_memory(), result.plan.memory.projected)
     """

@@ -59,7 +59,7 @@ class Crew:
 
 def has_cuda() -> bool:
     """Tell whether torch can use CUDA in this process."""
-    from bigunet.models.runtime import choose_device
+    from bigunet.models.devices import choose_device
 
     try:
         choose_device("cuda")

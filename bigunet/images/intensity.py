@@ -27,8 +27,16 @@ from dask.delayed import Delayed, delayed
 
 from bigunet.errors import InputError
 from bigunet.images.percentiles import pooled_percentiles
-from bigunet.images.tissue import tissue_masks
-from bigunet.images.windows import WINDOW, WINDOWS, Index, sample_windows
+from bigunet.images.tissue import block_spans, tissue_masks
+from bigunet.images.windows import (
+    WINDOW,
+    WINDOWS,
+    Index,
+    bounding_box,
+    read_together,
+    rectangle,
+    sample_windows,
+)
 
 __all__ = [
     "WINDOW",
@@ -146,7 +154,11 @@ def normalise(pixels: Pixels, limits: Limits) -> npt.NDArray[np.float32]:
 
 
 def measure_limits(
-    array: Any, rule: IntensityRule, *, read: Callable[[Index], Pixels] | None = None
+    array: Any,
+    rule: IntensityRule,
+    *,
+    read: Callable[[Index], Pixels] | None = None,
+    chunks: tuple[int, int] = (WINDOW, WINDOW),
 ) -> Delayed:
     """Limits of every channel, lazily, in one graph.
 
@@ -164,6 +176,8 @@ def measure_limits(
         Reads a window straight from a store, where `array` is needed for its shape
         and type only. dask reads whole chunks of `array`, and a shard can be 1000
         windows large.
+    chunks : (Y, X)
+        What `read` finds stored in one piece, so that it is decoded once.
 
     Returns
     -------
@@ -188,23 +202,41 @@ def measure_limits(
     if rule.kind == "range":
         fixed: Delayed = delayed(((rule.low, rule.high),) * channels, pure=True)
         return fixed
+    look, task = delayed(_look, pure=True), delayed(_limits_of_windows, pure=True)
     # Equal input gives equal keys, so calls on one image share the work.
-    fetch = array.__getitem__ if read is None else delayed(read, pure=True)
-    samples = [fetch(index) for index in windows]
-    task = delayed(_limits_of_windows, pure=True)
-    pairs = [task(samples, c, rule) for c in range(channels)]
+    if read is None:
+        looks = [look([array[index] for index in windows])]
+    else:
+        fetch, cut = delayed(read, pure=True), delayed(_cut, pure=True)
+        groups = read_together(windows, chunks)
+        looks = [look(cut(fetch(bounding_box(group)), group)) for group in groups]
+    pairs = [task(looks, c, rule) for c in range(channels)]
     measured: Delayed = delayed(tuple, pure=True)(pairs)
     return measured
 
 
+def _cut(pixels: Pixels, group: Sequence[Index]) -> list[Pixels]:
+    """Cut windows (C, h, w) out of what was read of them at once."""
+    top, left = (span.start for span in rectangle(bounding_box(group)))
+    return [
+        pixels[:, y.start - top : y.stop - top, x.start - left : x.stop - left]
+        for y, x in map(rectangle, group)
+    ]
+
+
+def _look(windows: Sequence[Pixels]) -> list[tuple[Pixels, list[Pixels]]]:
+    """Return windows (C, h, w), each with the spans of its channels."""
+    return [(w, [block_spans(channel) for channel in w]) for w in map(np.asarray, windows)]
+
+
 def _limits_of_windows(
-    samples: Sequence[Pixels], channel: int, rule: IntensityRule
+    looks: Sequence[Sequence[tuple[Pixels, list[Pixels]]]], channel: int, rule: IntensityRule
 ) -> tuple[float, float]:
-    """Limits of one channel from sampled windows; every pixel of `samples` is looked at.
+    """Limits of one channel from sampled windows; every pixel of them is looked at.
 
     Parameters
     ----------
-    samples : sequence of (C, h, w) arrays
+    looks : sequence of what `_look` returns
     channel : index of the channel
     rule : IntensityRule
         Of kind ``percentile``.
@@ -215,8 +247,8 @@ def _limits_of_windows(
         Percentiles of the tissue's pixels. Where these are one value (a mask, say),
         of all finite pixels; where these are, too, or none is, ``hi = lo + 1``.
     """
-    windows = [np.asarray(sample[channel]) for sample in samples]
-    masks = tissue_masks(windows)
+    windows = [cut[channel] for look in looks for cut, _ in look]
+    masks = tissue_masks(windows, [spans[channel] for look in looks for _, spans in look])
     lo, hi = pooled_percentiles(windows, masks, rule.low, rule.high)
     if not _differ(lo, hi):
         lo, hi = pooled_percentiles(windows, [np.isfinite(w) for w in windows], rule.low, rule.high)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["least_span", "neighbour_span", "tissue_masks"]
+__all__ = ["block_spans", "least_span", "neighbour_span", "tissue_masks"]
 
 Pixels: TypeAlias = npt.NDArray[Any]
 
@@ -26,7 +26,9 @@ ROUNDS = 8
 """Rounds of the threshold at most; it usually stands still after three."""
 
 
-def tissue_masks(windows: Sequence[Pixels]) -> list[npt.NDArray[np.bool_]]:
+def tissue_masks(
+    windows: Sequence[Pixels], spans: Sequence[Pixels] | None = None
+) -> list[npt.NDArray[np.bool_]]:
     """Pixels of tissue in each window, found by local contrast.
 
     Tissue is where something is to be seen: low-resolution pixels (means of
@@ -51,6 +53,8 @@ def tissue_masks(windows: Sequence[Pixels]) -> list[npt.NDArray[np.bool_]]:
     Parameters
     ----------
     windows : sequence of (h, w) arrays
+    spans : sequence of (b, d) arrays, optional
+        The `block_spans` of the windows, where they are known.
 
     Returns
     -------
@@ -61,8 +65,8 @@ def tissue_masks(windows: Sequence[Pixels]) -> list[npt.NDArray[np.bool_]]:
     .. [1] Kittler, Illingworth, Foeglein, "Threshold selection based on a simple image
        statistic", CVGIP 30:125, 1985.
     """
-    valid = [np.isfinite(window) & (window != 0) for window in windows]
-    spans = [_span_of_blocks(w, v) for w, v in zip(windows, valid, strict=True)]
+    valid = [_with_data(window) for window in windows]
+    spans = [block_spans(window) for window in windows] if spans is None else spans
     threshold = least_span(np.concatenate([s.ravel() for s in spans]))
     if threshold is None:
         return valid
@@ -95,11 +99,17 @@ def least_span(span: npt.NDArray[np.float64]) -> float | None:
     return float(threshold * strongest)
 
 
-def _span_of_blocks(window: Pixels, valid: Pixels) -> npt.NDArray[np.float64]:
-    """Span (b, d) of the block means around each block; 0 where there is no mean."""
+def block_spans(window: Pixels) -> npt.NDArray[np.float64]:
+    """Span (b, d) of the block means around each block of a window (h, w); 0 where there is none."""
+    valid = _with_data(window)
     count = _block_sums(valid.astype(np.float64))
     mean = _block_sums(np.where(valid, window, 0).astype(np.float64)) / np.maximum(count, 1)
     return neighbour_span(mean, count >= ENOUGH)
+
+
+def _with_data(window: Pixels) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = np.isfinite(window) & (window != 0)
+    return found
 
 
 def _block_sums(window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

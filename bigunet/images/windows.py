@@ -8,7 +8,15 @@ from typing import TypeAlias
 
 from bigunet.errors import InputError
 
-__all__ = ["WINDOW", "WINDOWS", "Index", "sample_windows"]
+__all__ = [
+    "WINDOW",
+    "WINDOWS",
+    "Index",
+    "bounding_box",
+    "read_together",
+    "rectangle",
+    "sample_windows",
+]
 
 Index: TypeAlias = tuple[int | slice, ...]
 
@@ -16,6 +24,8 @@ WINDOW = 256
 """Side of a window in pixels; a divisor of usual chunks, so a window needs one chunk."""
 WINDOWS = 512
 """Windows per image at most: 5792 x 5792 pixels of every channel, held until they are measured."""
+TOGETHER = 1024
+"""Longest side of what is read for several windows at once."""
 PLANES = 16
 """Planes looked at, at most."""
 
@@ -57,6 +67,43 @@ def sample_windows(shape: Sequence[int]) -> tuple[Index, ...]:
         for row in _spread(cells[0], down)
         for column in _spread(cells[1], across)
     )
+
+
+def read_together(
+    windows: Sequence[Index], chunks: tuple[int, int] = (WINDOW, WINDOW)
+) -> list[list[Index]]:
+    """Return the windows in groups, in their order, that are best read at once: of one chunk.
+
+    Parameters
+    ----------
+    windows : sequence of indices
+        Of `sample_windows`.
+    chunks : (Y, X)
+        What is stored in one piece; of large ones, parts of `TOGETHER` pixels are meant.
+    """
+    down, across = (max(WINDOW, min(side, TOGETHER)) for side in chunks)
+    groups: dict[tuple[object, ...], list[Index]] = {}
+    for window in windows:
+        y, x = rectangle(window)
+        place = (*window[:-3], y.start // down, x.start // across)
+        groups.setdefault(place, []).append(window)
+    return list(groups.values())
+
+
+def bounding_box(windows: Sequence[Index]) -> Index:
+    """Return the index of the smallest rectangle that holds windows of one plane."""
+    y, x = (
+        slice(min(span.start for span in spans), max(span.stop for span in spans))
+        for spans in zip(*map(rectangle, windows), strict=True)
+    )
+    return (*windows[0][:-2], y, x)
+
+
+def rectangle(window: Index) -> tuple[slice, slice]:
+    """Return the rows and columns of a window."""
+    y, x = window[-2:]
+    assert isinstance(y, slice) and isinstance(x, slice)
+    return y, x
 
 
 def _grid(cells: tuple[int, int], budget: int) -> tuple[int, int]:

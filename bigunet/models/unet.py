@@ -18,7 +18,7 @@ from torch.nn import functional
 from bigunet.geometry import margin
 from bigunet.models.card import ModelCard
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "skip_crop"]
 
 
 class UNet(nn.Module):
@@ -110,10 +110,16 @@ def _two_convolutions(before: int, after: int) -> nn.Sequential:
     )
 
 
+def skip_crop(skip: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return where in a skip connection (y, x) the middle of a size begins."""
+    return (skip[0] - size[0]) // 2, (skip[1] - size[1]) // 2
+
+
 def _centre(skip: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Cut the middle of ``skip`` to the size of ``like``."""
-    y, x = ((s - n) // 2 for s, n in zip(skip.shape[-2:], like.shape[-2:], strict=True))
-    return skip[..., y : y + like.shape[-2], x : x + like.shape[-1]]
+    height, width = like.shape[-2:]
+    y, x = skip_crop((skip.shape[-2], skip.shape[-1]), (height, width))
+    return skip[..., y : y + height, x : x + width]
 
 
 def _initialise(layer: nn.Module) -> None:
@@ -128,6 +134,9 @@ def _initialise(layer: nn.Module) -> None:
     elif isinstance(layer, nn.Conv2d):
         incoming = layer.in_channels * math.prod(layer.kernel_size)
     else:
+        return
+    if layer.weight.is_meta:
+        # Weights come from a file; drawing none would make torch import its compiler, for 1.6 s.
         return
     nn.init.normal_(layer.weight, std=math.sqrt(2 / incoming))
     if layer.bias is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bigunet.errors import InputError, ModelError
 from bigunet.models.checkpoint import load_model
-from bigunet.models.runtime import choose_device
+from bigunet.models.devices import choose_device
 from bigunet.models.unet import UNet
 from bigunet.training.dataset import Dataset, open_dataset
 from bigunet.training.event_log import EventLog, check_tensorboard

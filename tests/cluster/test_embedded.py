@@ -83,7 +83,7 @@ def test_there_is_nothing_to_bring_anywhere() -> None:
 def test_a_device_is_what_torch_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_executor("sync") as executor:
         for usable, kinds in ((True, {"cpu", "cuda"}), (False, {"cpu"})):
-            monkeypatch.setattr("bigunet.models.runtime._usable", lambda _, answer=usable: answer)
+            monkeypatch.setattr("bigunet.models.devices._usable", lambda _, answer=usable: answer)
             assert executor.devices() == kinds
 
 

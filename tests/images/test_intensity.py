@@ -54,10 +54,11 @@ def test_equal_images_give_equal_keys_and_one_read_of_a_chunk():
     assert len(reads) == 4
 
 
-def test_windows_may_be_read_straight_from_the_store():
-    array = np.random.default_rng(0).gamma(2, 20, (2, 2, 300, 300)).astype(np.uint16)
+@given(st.tuples(st.integers(1, 1500), st.integers(1, 1500)))
+def test_windows_may_be_read_straight_from_the_store_a_chunk_at_a_time(chunks):
+    array = np.random.default_rng(0).gamma(2, 20, (2, 2, 600, 900)).astype(np.uint16)
     lazy = da.from_array(array, chunks=-1)
-    found = measure_limits(lazy, PERCENTILE, read=array.__getitem__)
+    found = measure_limits(lazy, PERCENTILE, read=array.__getitem__, chunks=chunks)
     assert found.compute(scheduler="sync") == limits_of(array)
     assert not set(found.dask) & set(lazy.dask)
 

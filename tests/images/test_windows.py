@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigunet.images.windows import WINDOW, WINDOWS, sample_windows
+from bigunet.images.windows import (
+    TOGETHER,
+    WINDOW,
+    WINDOWS,
+    bounding_box,
+    read_together,
+    rectangle,
+    sample_windows,
+)
 
 shapes = st.tuples(
     st.sampled_from([1, 3]),
@@ -27,6 +35,20 @@ def test_windows_lie_inside_apart_and_within_the_budget(shape):
         for span, size in ((y, shape[-2]), (x, shape[-1])):
             assert span.start % WINDOW == 0
             assert span.start < span.stop == min(span.start + WINDOW, size)
+
+
+@given(shapes, st.tuples(st.integers(1, 2000), st.integers(1, 2000)))
+def test_what_is_read_together_is_small_and_every_window_once(shape, chunks):
+    windows = sample_windows(shape)
+    groups = read_together(windows, chunks)
+    assert sorted(map(str, windows)) == sorted(str(w) for group in groups for w in group)
+    for group in groups:
+        box = rectangle(bounding_box(group))
+        for span, chunk in zip(box, chunks, strict=True):
+            # A window that begins in a chunk may go on in the next.
+            assert span.stop - span.start < max(WINDOW, min(chunk, TOGETHER)) + WINDOW
+        for axis, span in enumerate(box):
+            assert span.start == min(rectangle(w)[axis].start for w in group)
 
 
 @given(st.integers(1, 5500), st.integers(1, 5500))

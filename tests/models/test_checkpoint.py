@@ -538,3 +538,12 @@ def test_defaults_of_a_card():
 def test_the_card_is_read_without_torch():
     code = "import sys, bigunet.models.card; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_is_loaded_without_torchs_compiler() -> None:
+    """To import it takes longer than a small image."""
+    code = (
+        "import sys, bigunet; bigunet.load_model('nuclei'); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

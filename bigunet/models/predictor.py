@@ -1,4 +1,4 @@
-"""A network made ready to predict: on a device, at a precision, in eval mode.
+"""A network made ready to predict: on a device, in a runtime, at a precision, in eval mode.
 
 `Predictor` is what travels to workers. Each process keeps one copy of the
 network per digest on its device and runs one forward pass at a time with all
@@ -10,40 +10,27 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 
-from bigunet.errors import DeviceMemoryError, InputError
+from bigunet.errors import DeviceMemoryError
 from bigunet.images.intensity import Limits
 from bigunet.models.checkpoint import model_digest
+from bigunet.models.devices import choose_device, choose_precision, device_room, empty_cache
+from bigunet.models.runtimes import Network, choose_runtime, open_network
 from bigunet.models.symmetries import check_augment, log_mean_probabilities
 from bigunet.models.transfers import Results, as_tensor, open_transfers
 from bigunet.models.unet import UNet
 
-__all__ = [
-    "Device",
-    "Precision",
-    "Predictor",
-    "choose_device",
-    "choose_precision",
-    "device_bytes",
-    "device_room",
-    "torch_threads_kept",
-    "visible_gpus",
-]
+__all__ = ["Predictor", "torch_threads_kept"]
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What torch and its libraries say when memory is full; some of it has no type of its own.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|bad_alloc|_ALLOC_FAILED|Invalid buffer size"
@@ -51,10 +38,12 @@ _OUT_OF_MEMORY = re.compile(
     r"|unable to find an engine"
     # oneDNN's, of the CPU; its other failures name a descriptor.
     r"|could not create a primitive$"
+    # OpenVINO's.
+    r"|Failed to allocate \d+ bytes"
 )
 
 _NETWORKS_KEPT = 2
-_networks: dict[tuple[str, str], UNet] = {}
+_networks: dict[tuple[str, ...], Network] = {}
 _networks_here: WeakValueDictionary[str, UNet] = WeakValueDictionary()
 _networks_lock = threading.Lock()
 _forward_lock = threading.Lock()
@@ -64,69 +53,9 @@ _reduced: dict[tuple[str | int, ...], int] = {}
 T = TypeVar("T")
 
 
-def choose_device(wanted: str = "auto") -> tuple[str, str | None]:
-    """Return the device to use and, if there is one to give, a warning.
-
-    Raises
-    ------
-    InputError
-        The device is unknown, or torch cannot use it.
-    """
-    name = wanted.split(":")[0]
-    if name not in get_args(Device):
-        raise InputError(f"device '{wanted}' is unknown; choose one of {', '.join(_choices())}")
-    if name == "auto":
-        found = next((d for d in ("cuda", "mps") if _usable(d)), "cpu")
-        hint = _unused_gpu() if found == "cpu" else None
-        return found, hint and f"warning: {hint}"
-    if not _usable(name):
-        hint = _unused_gpu() or "no such device is visible"
-        raise InputError(f"device '{wanted}' cannot be used: {hint}; or pass --device cpu")
-    return wanted, None
-
-
-def choose_precision(wanted: str, device: str) -> str:
-    """Return the precision to use; ``auto`` is float32 on every device.
-
-    Raises
-    ------
-    InputError
-        The precision is unknown, or the device does not have it.
-    """
-    if wanted == "auto":
-        return "float32"
-    if wanted not in _DTYPES:
-        raise InputError(f"precision '{wanted}' is unknown; choose auto, {', '.join(_DTYPES)}")
-    if device.startswith("mps") and wanted == "bfloat16":
-        raise InputError("precision 'bfloat16' is not to be had on mps; use float32 or float16")
-    return wanted
-
-
-def visible_gpus() -> int:
-    """Return how many CUDA devices this process sees."""
-    return torch.cuda.device_count()
-
-
-def device_bytes(device: str) -> int | None:
-    """Return the memory of a CUDA device, used or not; None for others, which run single tiles."""
-    if not device.startswith("cuda"):
-        return None
-    return int(torch.cuda.get_device_properties(device).total_memory)
-
-
-def device_room(device: str) -> int | None:
-    """Return the bytes of a GPU that this process has or could have now; None for the CPU."""
-    if device.startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device))
-    if device.startswith("mps"):
-        return int(torch.mps.recommended_max_memory())
-    return None
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictor:
-    """A network, a device and a precision: everything that scores depend on.
+    """A network, a device, a runtime and a precision: everything that scores depend on.
 
     Parameters
     ----------
@@ -134,8 +63,10 @@ class Predictor:
         A copy of its own on the CPU, in eval mode; one for a digest in each process.
     device : str
         Where torch runs it.
+    runtime : str
+        What runs the arithmetic; see `bigunet.models.runtimes`.
     precision : str
-        ``float32``, or the type of autocast.
+        ``float32``, ``bfloat16`` or ``float16``.
     digest : str
         Of architecture and weights; names the network in caches and graphs.
     threads : int, optional
@@ -152,6 +83,7 @@ class Predictor:
 
     model: UNet
     device: str
+    runtime: str
     precision: str
     digest: str
     threads: int | None = None
@@ -164,6 +96,7 @@ class Predictor:
         model: UNet,
         *,
         device: str = "auto",
+        runtime: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
         augment: str = "none",
@@ -171,6 +104,7 @@ class Predictor:
     ) -> Predictor:
         """Copy a model and make it ready; the model itself is left as it is."""
         device, _ = choose_device(device)
+        precision = choose_precision(precision, device)
         own = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         # torch's annotations do not know this form of `Module.to`.
         own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -178,7 +112,8 @@ class Predictor:
         return cls(
             model=_one_for_all(digest, own),
             device=device,
-            precision=choose_precision(precision, device),
+            runtime=choose_runtime(runtime, device, precision),
+            precision=precision,
             digest=digest,
             threads=threads,
             augment=check_augment(augment),
@@ -271,46 +206,60 @@ class Predictor:
             self._reduce(len(part) // 2)
         return made
 
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return what the bare network makes of images that are normalised and on the device.
+
+        Parameters
+        ----------
+        image : (N, C, Y, X) float32 tensor
+
+        Returns
+        -------
+        (N, K, Y − 2·margin, X − 2·margin) float32 tensor
+            Logits.
+        """
+        with self._alone():
+            return self._network()(image)
+
     def _pass(
         self, tiles: torch.Tensor, limits: Limits | None, finish: Callable[[torch.Tensor], T]
     ) -> T:
-        with torch.inference_mode(), _forward_lock, _arithmetic(self.precision, self.device):
-            if self.threads and torch.get_num_threads() != self.threads:
-                torch.set_num_threads(self.threads)
+        with self._alone():
             sent = open_transfers(self.device).send(tiles)
             image = _normalise(sent.to(torch.float32), limits)
+            network = self._network()
             if self.augment == "none":
-                return finish(self._forward(image))
-            return finish(log_mean_probabilities(self._forward, image))
+                return finish(network(image))
+            return finish(log_mean_probabilities(network, image))
 
-    def _forward(self, image: torch.Tensor) -> torch.Tensor:
-        image = image.contiguous(memory_format=torch.channels_last)
-        scores: torch.Tensor = self._network()(image)
-        return scores.float()
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads from the network, and let torch have the threads of this one."""
+        with torch.inference_mode(), _forward_lock:
+            if self.threads and torch.get_num_threads() != self.threads:
+                torch.set_num_threads(self.threads)
+            yield
 
     def _reduce(self, batch: int) -> None:
         """Go on with fewer tiles in a pass, for the rest of the process's life."""
         with _forward_lock:
             _reduced[self.__dask_tokenize__()] = min(batch, self.fitting_batch)
-            _empty_cache(self.device)
+            empty_cache(self.device)
 
-    def _network(self) -> UNet:
-        if self.device == "cpu":
-            return self.model
-        key = (self.digest, self.device)
-        with _networks_lock:
-            if key not in _networks:
-                while len(_networks) >= _NETWORKS_KEPT:
-                    _networks.pop(next(iter(_networks)))
-                _networks[key] = copy.deepcopy(self.model).to(self.device)
-            return _networks[key]
+    def _network(self) -> Network:
+        key = (self.digest, self.runtime, self.device, self.precision)
+        if key not in _networks:
+            while len(_networks) >= _NETWORKS_KEPT:
+                _networks.pop(next(iter(_networks)))
+            _networks[key] = open_network(self.model, self.runtime, self.device, self.precision)
+        return _networks[key]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A task may bring a copy of what the process has already.
         self.__dict__.update(state, model=_one_for_all(state["digest"], state["model"]))
 
     def __dask_tokenize__(self) -> tuple[str | int, ...]:
-        settings = (self.device, self.precision, self.augment, self.batch)
+        settings = (self.device, self.runtime, self.precision, self.augment, self.batch)
         return ("bigunet.Predictor", self.digest, *settings)
 
 
@@ -322,30 +271,6 @@ def torch_threads_kept() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _choices() -> tuple[str, ...]:
-    return get_args(Device)
-
-
-def _usable(device: str) -> bool:
-    if device == "cuda":
-        return torch.cuda.is_available()
-    if device == "mps":
-        return torch.backends.mps.is_available()
-    return True
-
-
-def _unused_gpu() -> str | None:
-    """Say what helps where a graphics card is present that this torch cannot use."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    if torch.version.cuda is None:
-        return "an NVIDIA driver is here but this torch is a CPU build; install torch with CUDA"
-    return (
-        f"an NVIDIA driver is here but torch cannot use a GPU; torch was built for "
-        f"CUDA {torch.version.cuda}, so update the driver or check CUDA_VISIBLE_DEVICES"
-    )
 
 
 def _one_for_all(digest: str, network: UNet) -> UNet:
@@ -365,14 +290,6 @@ def _no_room(tiles: torch.Tensor, device: str) -> str:
     return f"a tile of {y} × {x} px, margins included, does not fit the memory of {device}{size}"
 
 
-def _empty_cache(device: str) -> None:
-    """Give back what torch holds on to for later."""
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    elif device.startswith("mps"):
-        torch.mps.empty_cache()
-
-
 def _normalise(image: torch.Tensor, limits: Limits | None) -> torch.Tensor:
     """Map the limits of each channel to 0 … 1; pixels that are no number become 0."""
     if limits is not None:
@@ -384,19 +301,3 @@ def _normalise(image: torch.Tensor, limits: Limits | None) -> torch.Tensor:
         image = (image - low) / (high - low)
     # Not in place: where nothing had to be cast or mapped, the image is still the caller's array.
     return torch.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-@contextmanager
-def _arithmetic(precision: str, device: str) -> Iterator[None]:
-    """Hold torch to a precision: autocast below float32, no TF32 in float32."""
-    kind = device.split(":")[0]
-    with ExitStack() as stack:
-        if precision != "float32":
-            stack.enter_context(torch.autocast(kind, dtype=_DTYPES[precision]))
-        if kind == "cuda":
-            # A timed choice of algorithm would make bits depend on how busy the device is.
-            flags = torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            )
-            stack.enter_context(flags)
-        yield

@@ -1,4 +1,4 @@
-"""Devices, precisions and what a forward pass leaves behind."""
+"""What a forward pass gives, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -17,68 +17,10 @@ from fake_cuda import fake_cuda
 from strategies import assert_same_scores, random_image, random_model, tolerance
 
 from bigunet import UNet
-from bigunet.errors import DeviceMemoryError, InputError
+from bigunet.errors import DeviceMemoryError
 from bigunet.images.intensity import Limits
-from bigunet.models import runtime
-from bigunet.models.runtime import (
-    Predictor,
-    choose_device,
-    choose_precision,
-    torch_threads_kept,
-)
-
-
-@pytest.fixture
-def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
-@pytest.mark.usefixtures("without_gpu")
-def test_the_cpu_is_taken_in_silence_where_there_is_no_gpu(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(runtime.shutil, "which", lambda _: None)
-    assert choose_device("auto") == ("cpu", None)
-
-
-@pytest.mark.usefixtures("without_gpu")
-@pytest.mark.parametrize(
-    ("built", "remedy"), [(None, "install torch with CUDA"), ("13.0", "driver")]
-)
-def test_a_gpu_that_torch_cannot_use_is_said_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, built: str | None, remedy: str
-) -> None:
-    monkeypatch.setattr(runtime.shutil, "which", lambda _: "nvidia-smi")
-    monkeypatch.setattr(torch.version, "cuda", built)
-    device, warning = choose_device("auto")
-    assert device == "cpu" and warning is not None and remedy in warning
-    assert warning.startswith("warning: "), "what -q keeps"
-    with pytest.raises(InputError, match=remedy):
-        choose_device("cuda")
-
-
-def test_a_gpu_is_taken_where_torch_can_use_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto") == ("cuda", None)
-    assert choose_device("cuda:1") == ("cuda:1", None)
-    assert choose_device("cpu") == ("cpu", None)
-
-
-def test_precisions() -> None:
-    assert choose_precision("auto", "cuda") == "float32"
-    assert choose_precision("bfloat16", "cpu") == "bfloat16"
-    with pytest.raises(InputError, match="not to be had on mps"):
-        choose_precision("bfloat16", "mps")
-
-
-def test_float32_means_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No TF32 and no timed choice of algorithms inside, and the caller's flags outside."""
-    cudnn = torch.backends.cudnn
-    before = (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
-    with runtime._arithmetic("float32", "cuda:0"):
-        assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == (False, False, True)
-    assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == before
+from bigunet.models import predictor as module
+from bigunet.models.predictor import Predictor, torch_threads_kept
 
 
 @pytest.mark.parametrize(
@@ -100,7 +42,7 @@ def test_one_network_per_process_and_digest() -> None:
     assert one.digest == two.digest and one._network() is two._network()
     other = Predictor.of(random_model(2, seed=3), device="cpu")
     assert other._network() is not one._network()
-    assert len(runtime._networks) <= runtime._NETWORKS_KEPT
+    assert len(module._networks) <= module._NETWORKS_KEPT
 
 
 def test_one_forward_pass_at_a_time() -> None:
@@ -117,7 +59,7 @@ def test_one_forward_pass_at_a_time() -> None:
         nonlocal inside
         inside -= 1
 
-    network = predictor._network()
+    network = predictor._network().module
     hooks = [network.register_forward_pre_hook(enter), network.register_forward_hook(leave)]
     pixels = random_image((1, 300, 300), np.uint8)
     threads = [threading.Thread(target=predictor.scores, args=(pixels, None)) for _ in range(6)]
@@ -169,7 +111,9 @@ def test_batches_on_cuda_give_what_single_tiles_give(
     tiles = [random_image((1, 60, 76), np.uint8, seed) for seed in range(7)]
     predictor = on_fake_cuda(model, augment=augment, batch=3)
     shapes = []
-    predictor._network().register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
+    predictor._network().module.register_forward_pre_hook(
+        lambda _, given: shapes.append(given[0].shape)
+    )
     found = list(predictor.outputs(tiles, limits, as_they_are))
     assert {shape[0] for shape in shapes} == {3}, "also the last, with one tile"
     alone = Predictor.of(model, device="cpu", augment=augment)
@@ -216,11 +160,12 @@ def test_a_tile_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch, d
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
         RuntimeError("could not create a primitive"),
+        RuntimeError("Check 'ptr' failed: Failed to allocate 69840192 bytes of memory"),
         MemoryError("std::bad_alloc"),
     ],
 )
 def test_a_full_memory_is_known_by_what_is_said(error: Exception) -> None:
-    assert runtime._out_of_memory(error)
+    assert module._out_of_memory(error)
 
 
 def test_other_failures_are_not_taken_for_it() -> None:
@@ -228,7 +173,7 @@ def test_other_failures_are_not_taken_for_it() -> None:
         "expected 4 channels",
         "could not create a primitive descriptor for a convolution",
     ):
-        assert not runtime._out_of_memory(RuntimeError(said))
+        assert not module._out_of_memory(RuntimeError(said))
 
 
 def test_other_errors_are_raised_as_they_are() -> None:
@@ -253,7 +198,7 @@ def test_a_thread_makes_ready_while_another_predicts() -> None:
         prepared.set()
         yield random_image((1, 60, 60), np.uint8, 1)
 
-    hook = predictor._network().register_forward_pre_hook(until_prepared)
+    hook = predictor._network().module.register_forward_pre_hook(until_prepared)
     tiles = [random_image((1, 60, 60), np.uint8)]
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(lambda: list(predictor.outputs(tiles, None, as_they_are)))
@@ -261,7 +206,7 @@ def test_a_thread_makes_ready_while_another_predicts() -> None:
         assert len(one.result()) == len(two.result()) == 1
     hook.remove()
     for _ in predictor.outputs(tiles, None, as_they_are):
-        assert not runtime._forward_lock.locked()
+        assert not module._forward_lock.locked()
 
 
 def as_they_are(scores: torch.Tensor) -> list[torch.Tensor]:
@@ -270,7 +215,7 @@ def as_they_are(scores: torch.Tensor) -> list[torch.Tensor]:
 
 def on_fake_cuda(model: UNet, *, device: str = "cuda", **options: Any) -> Predictor:
     """Return a predictor of a GPU that `fake_cuda` has put here."""
-    return replace(Predictor.of(model, device="cpu", **options), device=device)
+    return replace(Predictor.of(model, device="cpu", runtime="eager", **options), device=device)
 
 
 def full_above(tiles: int, predictor: Predictor) -> list[int]:
@@ -282,5 +227,5 @@ def full_above(tiles: int, predictor: Predictor) -> list[int]:
         if len(given[0]) > tiles:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    predictor._network().register_forward_pre_hook(allocate)
+    predictor._network().module.register_forward_pre_hook(allocate)
     return sizes

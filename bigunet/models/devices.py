@@ -1,0 +1,131 @@
+"""Where torch can run: the devices that this process sees, and the precisions they have."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from bigunet.errors import InputError
+
+__all__ = [
+    "Device",
+    "Precision",
+    "choose_device",
+    "choose_precision",
+    "device_bytes",
+    "device_name",
+    "device_room",
+    "empty_cache",
+    "visible_gpus",
+]
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def choose_device(wanted: str = "auto") -> tuple[str, str | None]:
+    """Return the device to use and, if there is one to give, a warning.
+
+    Raises
+    ------
+    InputError
+        The device is unknown, or torch cannot use it.
+    """
+    name = wanted.split(":")[0]
+    if name not in get_args(Device):
+        raise InputError(
+            f"device '{wanted}' is unknown; choose one of {', '.join(get_args(Device))}"
+        )
+    if name == "auto":
+        found = next((d for d in ("cuda", "mps") if _usable(d)), "cpu")
+        hint = _unused_gpu() if found == "cpu" else None
+        return found, hint and f"warning: {hint}"
+    if not _usable(name):
+        hint = _unused_gpu() or "no such device is visible"
+        raise InputError(f"device '{wanted}' cannot be used: {hint}; or pass --device cpu")
+    return wanted, None
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """Return the precision to use; ``auto`` is float32 on every device.
+
+    Raises
+    ------
+    InputError
+        The precision is unknown, or the device does not have it.
+    """
+    if wanted not in get_args(Precision):
+        raise InputError(
+            f"precision '{wanted}' is unknown; choose one of {', '.join(get_args(Precision))}"
+        )
+    if wanted == "auto":
+        return "float32"
+    if device.startswith("mps") and wanted == "bfloat16":
+        raise InputError("precision 'bfloat16' is not to be had on mps; use float32 or float16")
+    return wanted
+
+
+def visible_gpus() -> int:
+    """Return how many CUDA devices this process sees."""
+    return torch.cuda.device_count()
+
+
+def device_bytes(device: str) -> int | None:
+    """Return the memory of a CUDA device, used or not; None for others, which run single tiles."""
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called by who made it."""
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    found = platform.processor() or platform.machine()
+    if device == "cpu" and (known := Path("/proc/cpuinfo")).exists():
+        lines = known.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(names, found)
+    return found
+
+
+def device_room(device: str) -> int | None:
+    """Return the bytes of a GPU that this process has or could have now; None for the CPU."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device))
+    if device.startswith("mps"):
+        return int(torch.mps.recommended_max_memory())
+    return None
+
+
+def empty_cache(device: str) -> None:
+    """Give back what torch holds on to for later."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device.startswith("mps"):
+        torch.mps.empty_cache()
+
+
+def _usable(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_available()
+    if device == "mps":
+        return torch.backends.mps.is_available()
+    return True
+
+
+def _unused_gpu() -> str | None:
+    """Say what helps where a graphics card is present that this torch cannot use."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    if torch.version.cuda is None:
+        return "an NVIDIA driver is here but this torch is a CPU build; install torch with CUDA"
+    return (
+        f"an NVIDIA driver is here but torch cannot use a GPU; torch was built for "
+        f"CUDA {torch.version.cuda}, so update the driver or check CUDA_VISIBLE_DEVICES"
+    )

@@ -1,0 +1,298 @@
+"""Which runtime and tile make the most output pixels a second: by rule, or as measured here.
+
+The rule looks at the device and the runtime only; what `tune` measured counts once it was stored
+on purpose. Nothing is timed in a run: bits depend on runtime and tile, and must not depend on
+how busy a machine was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import torch
+import yaml
+
+from bigunet.errors import DeviceMemoryError, InputError
+from bigunet.files import written_aside
+from bigunet.geometry import input_size, legal_output, pooling_grid, round_up
+from bigunet.memory import forward_bytes
+from bigunet.models.devices import choose_device, choose_precision, device_name
+from bigunet.models.predictor import Predictor, torch_threads_kept
+from bigunet.models.runtimes import choose_runtime, usable_runtimes
+from bigunet.models.unet import UNet
+
+__all__ = ["Choice", "Measured", "Tuning", "fastest", "target_tile", "tune"]
+
+# Torch is fastest where a tile's activations stay near the cache, and so with smaller tiles than
+# OpenVINO, which loses less to memory than it gains from smaller halos: docs/performance.md.
+_EAGER_TILE = 512
+_OPENVINO_TILE = 1024
+# Halos cost 6 % there (not measured).
+_GPU_TILE = 2048
+_TILES = (256, 384, 512, 768, 1024, 1536, 2048)
+# A curve that has fallen by so much does not come back.
+_FALLEN = 0.8
+_SECONDS = 0.6
+_STORED = "bigunet.tuned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a network is run."""
+
+    runtime: str
+    tile: int
+    """Output pixels along a side of a tile, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The speed of one way to run a network."""
+
+    runtime: str
+    precision: str
+    tile: int
+    megapixels_per_second: float
+    """Output pixels of bare forward passes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What was measured of a network on a device."""
+
+    network: str
+    device: str
+    measured: tuple[Measured, ...]
+    rule: Choice
+    """What is taken in float32 as long as nothing is stored."""
+    stored: Path | None = None
+    """Where the best were stored, if they were."""
+
+    def best(self, precision: str) -> Measured:
+        """Return the fastest of a precision."""
+        known = [one for one in self.measured if one.precision == precision]
+        return max(known, key=lambda one: one.megapixels_per_second)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What was measured."""
+        return tuple(dict.fromkeys(one.precision for one in self.measured))
+
+    def lines(self) -> list[str]:
+        """Return what was measured in words, for people."""
+        lines = [f"{self.network}, {self.device}", "runtime   precision  tile  Mpx/s"]
+        for one in self.measured:
+            mark = "  <- best" if one == self.best(one.precision) else ""
+            lines.append(
+                f"{one.runtime:9} {one.precision:9} {one.tile:5} {one.megapixels_per_second:6.2f}{mark}"
+            )
+        for precision in self.precisions:
+            best = self.best(precision)
+            lines.append(
+                f"best in {precision}: --precision {precision} --runtime {best.runtime} "
+                f"--tile {best.tile}"
+            )
+        lines.append(f"by rule: --runtime {self.rule.runtime} --tile {self.rule.tile}")
+        if self.stored is not None:
+            lines.append(f"stored in {self.stored}: runs on this machine take the best from now on")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was measured for machines."""
+        return {
+            "network": self.network,
+            "device": self.device,
+            "measured": [asdict(one) for one in self.measured],
+            "best": {precision: asdict(self.best(precision)) for precision in self.precisions},
+            "rule": asdict(self.rule),
+            "stored": self.stored and str(self.stored),
+        }
+
+
+def fastest(
+    model: UNet, device: str, precision: str, runtime: str = "auto", *, here: bool = True
+) -> Choice:
+    """Return how a network is best run: as `tune` stored it for this machine, else by the rule.
+
+    Parameters
+    ----------
+    device, precision : str
+        As chosen, neither ``auto``.
+    runtime : {"auto", "eager", "compile", "openvino"}
+        What was asked for.
+    here : bool
+        Whether it runs on this machine; what was stored says nothing of others.
+
+    Raises
+    ------
+    InputError
+        The runtime cannot be used, or what is stored is no choice.
+    """
+    stored = _stored(model, device, precision) if here else None
+    if stored is not None and runtime in ("auto", stored.runtime):
+        choose_runtime(stored.runtime, device, precision)
+        return stored
+    runtime = choose_runtime(runtime, device, precision)
+    return Choice(runtime=runtime, tile=target_tile(device, runtime))
+
+
+def target_tile(device: str, runtime: str) -> int:
+    """Return about how many pixels a tile should have along a side, by the rule."""
+    if device != "cpu":
+        return _GPU_TILE
+    return _OPENVINO_TILE if runtime == "openvino" else _EAGER_TILE
+
+
+def tune(
+    model: UNet,
+    *,
+    device: str = "auto",
+    precisions: Sequence[str] = ("float32", "bfloat16"),
+    runtimes: Sequence[str] | None = None,
+    tiles: Sequence[int] = _TILES,
+    memory: int | None = None,
+    store: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuning:
+    """Measure how fast this machine runs a network, bare forward passes on noise.
+
+    Parameters
+    ----------
+    model : UNet
+        Only its architecture counts.
+    device : {"auto", "cpu", "cuda", "mps"}
+    precisions, runtimes : sequence of str, optional
+        What is tried; all runtimes that are here by default.
+    tiles : sequence of int
+        Sides in output pixels, ascending. The larger ones are left out once speed has fallen.
+    memory : int, optional
+        Bytes that a pass may take; larger tiles are left out.
+    store : bool
+        Let runs on this machine take the best from now on; written to Dask's configuration.
+    progress : callable, optional
+        Called with the ways tried so far, and in all.
+
+    Raises
+    ------
+    InputError
+        The device, a runtime or a precision cannot be used.
+    OutputError
+        It cannot be stored.
+    """
+    device, _ = choose_device(device)
+    precisions = [choose_precision(precision, device) for precision in precisions]
+    ways = [
+        (runtime, precision)
+        for precision in precisions
+        for runtime in (runtimes or usable_runtimes(device, precision))
+    ]
+    measured: list[Measured] = []
+    with torch_threads_kept():
+        for number, (runtime, precision) in enumerate(ways):
+            if progress:
+                progress(number, len(ways))
+            predictor = Predictor.of(model, device=device, runtime=runtime, precision=precision)
+            measured += _over_tiles(predictor, tiles, memory)
+    if progress:
+        progress(len(ways), len(ways))
+    if not measured:
+        raise InputError(f"not even a tile of {min(tiles)} px fits the memory; use another device")
+    tuning = Tuning(
+        network=_network_text(model),
+        device=device_name(device),
+        measured=tuple(measured),
+        rule=_by_rule(device),
+    )
+    if not store:
+        return tuning
+    best = {
+        _key(model, device, one.precision): asdict(Choice(runtime=one.runtime, tile=one.tile))
+        for one in map(tuning.best, tuning.precisions)
+    }
+    return Tuning(**{**vars(tuning), "stored": _store(best)})
+
+
+def _by_rule(device: str) -> Choice:
+    runtime = choose_runtime("auto", device, "float32")
+    return Choice(runtime=runtime, tile=target_tile(device, runtime))
+
+
+def _over_tiles(
+    predictor: Predictor, tiles: Sequence[int], memory: int | None
+) -> Iterator[Measured]:
+    """Measure tiles one after another, as long as it may get better."""
+    model, best = predictor.model, 0.0
+    for tile in tiles:
+        side = round_up(tile, pooling_grid(model.depth))
+        read = input_size(legal_output(side, model.depth), model.depth)
+        if memory is not None and forward_bytes(model, (read, read)) > memory:
+            return
+        try:
+            seconds = _seconds(predictor, read)
+        except DeviceMemoryError:
+            return
+        speed = side**2 / seconds / 1e6
+        yield Measured(
+            runtime=predictor.runtime,
+            precision=predictor.precision,
+            tile=side,
+            megapixels_per_second=speed,
+        )
+        best = max(best, speed)
+        if speed < _FALLEN * best:
+            return
+
+
+def _seconds(predictor: Predictor, side: int) -> float:
+    """Return the least seconds of a pass: what disturbs only ever adds."""
+    noise = torch.rand(1, predictor.model.in_channels, side, side).numpy()[0]
+    taken: list[float] = []
+    while len(taken) < 2 or sum(taken) < _SECONDS:
+        began = time.perf_counter()
+        predictor.scores(noise, None).cpu()
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def _stored(model: UNet, device: str, precision: str) -> Choice | None:
+    known = dask.config.get(_STORED, {})
+    found = known.get(_key(model, device, precision)) if isinstance(known, dict) else None
+    match found:
+        case None:
+            return None
+        case {"runtime": str(runtime), "tile": int(tile)} if tile > 0:
+            return Choice(runtime=runtime, tile=tile)
+    raise InputError(
+        f"what is stored under '{_STORED}' in Dask's configuration ({dask.config.PATH}) is no "
+        f"choice of runtime and tile: {found!r}; run bigunet tune --save again, or remove it"
+    )
+
+
+def _store(best: dict[str, dict[str, Any]]) -> Path:
+    """Write choices beside those of other networks and devices."""
+    path = Path(dask.config.PATH) / "bigunet.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    everything = {"bigunet": {"tuned": best}}
+    if before:
+        everything = dask.config.merge(before, everything)
+    with written_aside(path) as aside:
+        aside.write_text(yaml.safe_dump(everything), encoding="utf-8")
+    return path
+
+
+def _key(model: UNet, device: str, precision: str) -> str:
+    threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
+    return f"{_network_text(model)}; {device_name(device)}{threads}; {precision}"
+
+
+def _network_text(model: UNet) -> str:
+    return (
+        f"U-Net of width {model.width}, depth {model.depth}, "
+        f"{model.in_channels} channels, {model.classes} classes"
+    )

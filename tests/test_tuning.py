@@ -1,0 +1,134 @@
+"""Runtime and tile: a fixed rule, or what was stored on purpose; never what a run times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from slides import write_slide
+from strategies import random_image, random_model
+
+import bigunet
+from bigunet import UNet
+from bigunet.cli.main import main
+from bigunet.errors import InputError
+from bigunet.models import runtimes
+from bigunet.pipeline import plan_image
+from bigunet.tuning import Choice, fastest, target_tile, tune
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keep Dask's configuration of this user out of it."""
+    monkeypatch.setattr(dask.config, "PATH", str(tmp_path / "dask"))
+    with dask.config.set({"bigunet": {}}):
+        yield tmp_path / "dask" / "bigunet.yaml"
+
+
+def stored(place: Path) -> Any:
+    """Let this process know what a new one would find."""
+    return dask.config.set(yaml.safe_load(place.read_text()))
+
+
+def test_the_rule_looks_at_device_and_runtime_only() -> None:
+    assert (
+        target_tile("cpu", "eager") < target_tile("cpu", "openvino") < target_tile("cuda", "eager")
+    )
+    for model in (random_model(2), UNet(3, 5, width=7, depth=4)):
+        assert fastest(model, "cpu", "float32") == Choice(runtime="eager", tile=512)
+        assert fastest(model, "cpu", "bfloat16", "openvino") == Choice(
+            runtime="openvino", tile=1024
+        )
+
+
+def test_what_is_measured_counts_once_it_is_stored(place: Path, tmp_path: Path) -> None:
+    model = random_model(2)
+    tuning = tune(model, tiles=(32, 64), runtimes=("openvino",), precisions=("float32",))
+    assert not place.exists() and fastest(model, "cpu", "float32") == tuning.rule
+    tuning = tune(
+        model, tiles=(32, 64), runtimes=("openvino",), precisions=("float32",), store=True
+    )
+    best = tuning.best("float32")
+    assert tuning.stored == place and best.tile in (32, 64)
+    slide = write_slide(tmp_path / "slide.zarr", random_image((200, 200), np.uint8), "yx")
+    with stored(place):
+        choice = Choice(runtime="openvino", tile=best.tile)
+        assert fastest(model, "cpu", "float32") == choice
+        plan = plan_image(slide, model, name="n")
+        assert plan.runtime == "openvino" and max(plan.tiling.tile) <= best.tile + 2**2
+        lazy = bigunet.predict(random_image((200, 200), np.uint8), model)
+        asked = bigunet.predict(
+            random_image((200, 200), np.uint8), model, runtime="openvino", tile=plan.tiling.tile
+        )
+        np.testing.assert_array_equal(lazy.compute(), asked.compute())
+        # Of other networks, precisions, runtimes and machines it says nothing.
+        assert fastest(UNet(1, 2, width=5, depth=2), "cpu", "float32") == tuning.rule
+        assert fastest(model, "cpu", "bfloat16") == tuning.rule
+        assert fastest(model, "cpu", "float32", "eager") == tuning.rule
+        assert fastest(model, "cpu", "float32", here=False) == tuning.rule
+
+
+def test_one_more_is_stored_beside_what_is_there(place: Path) -> None:
+    place.parent.mkdir()
+    place.write_text("bigunet:\n  tuned: {other: {runtime: eager, tile: 8}}\ndistributed: {a: 1}\n")
+    for width in (4, 5):
+        tune(UNet(1, 2, width=width, depth=1), tiles=(32,), runtimes=("eager",), store=True)
+    everything = yaml.safe_load(place.read_text())
+    assert everything["distributed"] == {"a": 1} and len(everything["bigunet"]["tuned"]) == 5
+
+
+@pytest.mark.parametrize("wrong", [{"runtime": "eager"}, {"runtime": "eager", "tile": -4}, "fast"])
+def test_what_is_no_choice_is_refused(place: Path, wrong: Any) -> None:
+    model = random_model(2)
+    tune(model, tiles=(32,), runtimes=("eager",), precisions=("float32",), store=True)
+    found = yaml.safe_load(place.read_text())
+    found["bigunet"]["tuned"] = dict.fromkeys(found["bigunet"]["tuned"], wrong)
+    with (
+        dask.config.set(found),
+        pytest.raises(InputError, match=r"is no choice of runtime and tile.*tune --save"),
+    ):
+        fastest(model, "cpu", "float32")
+
+
+def test_a_stored_runtime_that_is_gone_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(2)
+    tune(model, tiles=(32,), runtimes=("openvino",), precisions=("float32",), store=True)
+    monkeypatch.setattr(runtimes, "_installed", lambda: False)
+    with stored(place), pytest.raises(InputError, match="'openvino' is not installed"):
+        fastest(model, "cpu", "float32")
+
+
+def test_tiles_that_memory_has_no_room_for_are_left_out() -> None:
+    model = random_model(2)
+    sizes = {"tiles": (32, 256), "runtimes": ("eager",), "precisions": ("float32",)}
+    assert [m.tile for m in tune(model, memory=2_000_000, **sizes).measured] == [32]
+    with pytest.raises(InputError, match="not even a tile of 32 px fits"):
+        tune(model, memory=1000, **sizes)
+
+
+def test_the_command(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "bigunet.tuning.tune.__kwdefaults__", {**tune.__kwdefaults__, "tiles": (32,)}
+    )
+    before = torch.get_num_threads()
+    bigunet.save_model(random_model(1), tmp_path / "m.pt")
+    done = CliRunner().invoke(main, ["tune", str(tmp_path / "m.pt"), "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert {one["precision"] for one in said["measured"]} == {"float32", "bfloat16"}
+    assert said["stored"] is None and torch.get_num_threads() == before
+    done = CliRunner().invoke(
+        main, ["tune", str(tmp_path / "m.pt"), "--precision", "float32", "--save"]
+    )
+    assert done.exit_code == 0 and place.exists()
+    assert f"stored in {place}" in done.stdout and "<- best" in done.stdout
