@@ -167,6 +167,8 @@ def _plan_and_open(
     cluster = _cluster(settings, stack)
     plan = plan_run(path, network, settings, cluster)
     if cluster is not None:
+        if plan.runtime == "openvino":
+            cluster.check_versions({"openvino": version("openvino")})
         return plan, cluster
     gpus = visible_gpus() if plan.device.startswith("cuda") else 0
     count = plan.processes if plan.scheduler == "processes" else plan.workers

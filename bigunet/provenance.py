@@ -50,6 +50,7 @@ def run_settings(plan: Plan, network: UNet) -> dict[str, Any]:
     first = plan.planes[0]
     settings = provenance(plan, network) | {
         "torch": version("torch"),
+        "openvino": version("openvino") if plan.runtime == "openvino" else None,
         "overlap": plan.overlap,
         "input": {
             "planes": [list(plane.index) for plane in plan.planes],

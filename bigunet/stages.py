@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from bigunet.cluster import Executor, Failure, Task, failures_text
@@ -45,6 +45,8 @@ class Stages:
 
     executor: Executor
     tell: Listener
+    _refused: set[str] = field(default_factory=set)
+    """Workers of which it was told that they get no work."""
 
     def run(
         self,
@@ -72,6 +74,7 @@ class Stages:
 
         def on_result(result: Any) -> None:
             nonlocal done, pixels
+            self._tell_refused(stage)
             if isinstance(result, Failure):
                 failures.append(result)
                 on_failure(result)
@@ -96,6 +99,14 @@ class Stages:
         results: list[Any] = []
         self.run(stage, tasks, total, results.append)
         return results
+
+    def _tell_refused(self, stage: str) -> None:
+        """Tell once of each worker that joined late and was refused."""
+        for address, cause in tuple(self.executor.refused.items()):
+            if address not in self._refused:
+                self._refused.add(address)
+                message = f"warning: worker {address} joined late and gets no work: {cause}"
+                self.tell(Progress(stage=stage, message=message))
 
     def run_here(self, stage: str, call: Callable[[], T]) -> T:
         """Call a function in this process, and tell how long it took."""

@@ -28,12 +28,12 @@ from bigunet.models.unet import UNet
 
 __all__ = ["Choice", "Measured", "Tuning", "fastest", "target_tile", "tune"]
 
-# Torch is fastest where a tile's activations stay near the cache, and so with smaller tiles than
-# OpenVINO, which loses less to memory than it gains from smaller halos: docs/performance.md.
+# Torch on a CPU is fastest where a tile's activations stay near the cache. OpenVINO and GPUs lose
+# less to memory than they gain from smaller halos, so there a tile is as large as its activations
+# may be. GPUs were not measured.
 _EAGER_TILE = 512
-_OPENVINO_TILE = 1024
-# Halos cost 6 % there (not measured).
-_GPU_TILE = 2048
+_LARGE_TILES = (2048, 1024)
+_ACTIVATIONS = 2 * 2**30
 _TILES = (256, 384, 512, 768, 1024, 1536, 2048)
 # A curve that has fallen by so much does not come back.
 _FALLEN = 0.8
@@ -138,14 +138,19 @@ def fastest(
         choose_runtime(stored.runtime, device, precision)
         return stored
     runtime = choose_runtime(runtime, device, precision)
-    return Choice(runtime=runtime, tile=target_tile(device, runtime))
+    return Choice(runtime=runtime, tile=target_tile(model, device, runtime))
 
 
-def target_tile(device: str, runtime: str) -> int:
-    """Return about how many pixels a tile should have along a side, by the rule."""
-    if device != "cpu":
-        return _GPU_TILE
-    return _OPENVINO_TILE if runtime == "openvino" else _EAGER_TILE
+def target_tile(model: UNet, device: str, runtime: str) -> int:
+    """Return about how many pixels a tile should have along a side, by the rule.
+
+    512 for torch on a CPU; else 2,048 or 1,024, the larger one whose activations in float32 take
+    no more than 2 GiB, or 512.
+    """
+    if device == "cpu" and runtime != "openvino":
+        return _EAGER_TILE
+    fitting = (tile for tile in _LARGE_TILES if _activations(model, tile) <= _ACTIVATIONS)
+    return next(fitting, _EAGER_TILE)
 
 
 def tune(
@@ -206,7 +211,7 @@ def tune(
         network=_network_text(model),
         device=device_name(device),
         measured=tuple(measured),
-        rule=_by_rule(device),
+        rule=_by_rule(model, device),
     )
     if not store:
         return tuning
@@ -217,9 +222,20 @@ def tune(
     return Tuning(**{**vars(tuning), "stored": _store(best)})
 
 
-def _by_rule(device: str) -> Choice:
+def _by_rule(model: UNet, device: str) -> Choice:
     runtime = choose_runtime("auto", device, "float32")
-    return Choice(runtime=runtime, tile=target_tile(device, runtime))
+    return Choice(runtime=runtime, tile=target_tile(model, device, runtime))
+
+
+def _activations(model: UNet, tile: int) -> int:
+    """Return the most bytes of activations of a tile at once, in float32."""
+    side = _input_side(model, tile)
+    return forward_bytes(model, (side, side))
+
+
+def _input_side(model: UNet, tile: int) -> int:
+    output = legal_output(round_up(tile, pooling_grid(model.depth)), model.depth)
+    return input_size(output, model.depth)
 
 
 def _over_tiles(
@@ -229,11 +245,10 @@ def _over_tiles(
     model, best = predictor.model, 0.0
     for tile in tiles:
         side = round_up(tile, pooling_grid(model.depth))
-        read = input_size(legal_output(side, model.depth), model.depth)
-        if memory is not None and forward_bytes(model, (read, read)) > memory:
+        if memory is not None and _activations(model, side) > memory:
             return
         try:
-            seconds = _seconds(predictor, read)
+            seconds = _seconds(predictor, _input_side(model, side))
         except DeviceMemoryError:
             return
         speed = side**2 / seconds / 1e6

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from bigunet.assembly import read_staged, stage_classes
-from bigunet.cluster import Executor, Task, task
+from bigunet.cluster import Executor, Steps, Task, task
 from bigunet.errors import RunError
 from bigunet.geometry import Block, Tiling
 from bigunet.images.intensity import Limits
@@ -75,7 +75,7 @@ def block_tasks(
     missing = (one for one in plan.work() if one[0] not in kept)
     if plan.overlap == "direct":
         for number, at, plane, block in missing:
-            yield task(_work, shared, number, at, plane, block, where=block_text(plane, block))
+            yield task(_STEPS, shared, number, at, plane, block, where=block_text(plane, block))
         return
     for (_, plane), blocks in groupby(missing, key=lambda one: one[1:3]):
         source = plane.lazy().rechunk((plane.shape[0], *plan.tiling.chunks))
@@ -89,7 +89,7 @@ def block_tasks(
         read, layers = source.to_delayed()[0], lazy.to_delayed()[0]
         for number, at, _, block in blocks:
             where, pixels, found = block_text(plane, block), read[block.index], layers[block.index]
-            yield task(_write, shared, pixels, found, number, at, plane, block, where=where)
+            yield task(_write_layers, shared, pixels, found, number, at, plane, block, where=where)
 
 
 def check_tasks(plan: Plan, done: Mapping[int, Done], executor: Executor) -> Iterator[Task]:
@@ -133,16 +133,17 @@ def first_unreadable(plan: Plan) -> str:
 
 
 def plan_predictor(plan: Plan, network: UNet) -> Predictor:
-    """Make a network ready as the plan says."""
-    return Predictor.of(
+    """Make a network ready as the plan says; the device need not be here, but where it runs."""
+    here = Predictor.of(
         network,
-        device=plan.device,
+        device="cpu",
         runtime=plan.runtime,
         precision=plan.precision,
         threads=plan.threads,
         augment=plan.augment,
         batch=plan.batch,
     )
+    return replace(here, device=plan.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +209,16 @@ class _BlockWork:
     limits: Limits | None
     results: _Results
 
-    def __call__(self, number: int, at: int, plane: Plane, block: Block) -> BlockDone:
-        """Read, predict and write one block."""
+    def read(self, at: int, plane: Plane, block: Block) -> tuple[np.ndarray, str]:
+        """Return the pixels that a block is made of, and their digest."""
         y, x = self.tiling.source(block)
         pixels = plane.read(y.slice, x.slice)
-        results = predict_block(
+        return pixels, self.results.input_digest(pixels, at, block)
+
+    def predict(self, pixels: np.ndarray, block: Block) -> dict[str, np.ndarray]:
+        """Return what the network gives for a block."""
+        y, x = self.tiling.source(block)
+        return predict_block(
             pixels,
             (y.start, x.start),
             block,
@@ -221,7 +227,6 @@ class _BlockWork:
             limits=self.limits,
             kinds=self.results.kinds,
         )
-        return self._finish(results, pixels, number, at, plane, block)
 
     def write_layers(
         self,
@@ -239,28 +244,50 @@ class _BlockWork:
         # One layer of classes comes first, where they are asked for.
         after = 1 if "classes" in self.results.kinds else 0
         results = {"classes": inside[0], "probabilities": inside[after:]}
-        return self._finish(results, pixels, number, at, plane, block)
+        made_of = self.results.input_digest(pixels, at, block)
+        return self.write(results, made_of, number, at, plane, block)
 
-    def _finish(
+    def write(
         self,
         results: Mapping[str, np.ndarray],
-        pixels: np.ndarray,
+        made_of: str,
         number: int,
         at: int,
         plane: Plane,
         block: Block,
     ) -> BlockDone:
+        """Write the results of a block that was made of pixels with a digest."""
         record, output = self.results.write(results, at, plane, block)
-        made_of = self.results.input_digest(pixels, at, block)
         done = Done(number=number, input=made_of, output=output)
         return BlockDone(done=done, pixels=block.pixels, record=record)
 
 
-def _work(shared: _BlockWork, number: int, at: int, plane: Plane, block: Block) -> BlockDone:
-    return shared(number, at, plane, block)
+# What goes from step to step are plain values: Dask knows how large these are.
+_Read: TypeAlias = tuple[np.ndarray, str]
+_Predicted: TypeAlias = tuple[dict[str, np.ndarray], str]
+
+
+def _read(shared: _BlockWork, number: int, at: int, plane: Plane, block: Block) -> _Read:
+    return shared.read(at, plane, block)
+
+
+def _predict(
+    read: _Read, shared: _BlockWork, number: int, at: int, plane: Plane, block: Block
+) -> _Predicted:
+    pixels, made_of = read
+    return shared.predict(pixels, block), made_of
 
 
 def _write(
+    predicted: _Predicted, shared: _BlockWork, number: int, at: int, plane: Plane, block: Block
+) -> BlockDone:
+    return shared.write(*predicted, number, at, plane, block)
+
+
+_STEPS = Steps(_read, _predict, _write)
+
+
+def _write_layers(
     shared: _BlockWork,
     pixels: np.ndarray,
     layers: np.ndarray,

@@ -249,7 +249,7 @@ def test_a_scheduler_of_your_own(slide: Path, expected: np.ndarray) -> None:
             done = typed(script, f"{SMALL} --name n{number}")
             assert done.exit_code == 0, done.stderr
             # The threads are those of the workers.
-            assert "cpu, float32, 2 threads" in done.stderr
+            assert "float32, 2 threads" in done.stderr
             np.testing.assert_array_equal(read_label(slide, f"n{number}"), expected)
         in_python = block(
             own, "from dask", "scheduler=client => scheduler=client, device='cpu', block=128"

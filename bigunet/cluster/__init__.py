@@ -16,13 +16,14 @@ from bigunet.cluster.connect import (
 )
 from bigunet.cluster.executor import Executor
 from bigunet.cluster.resources import SLOTS, available_cores, available_memory
-from bigunet.cluster.tasks import Failure, Task, failures_text, task
+from bigunet.cluster.tasks import Failure, Steps, Task, failures_text, task
 
 __all__ = [
     "EMBEDDED",
     "SLOTS",
     "Executor",
     "Failure",
+    "Steps",
     "Task",
     "Where",
     "available_cores",

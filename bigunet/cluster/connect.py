@@ -139,7 +139,10 @@ def _client(scheduler: Where, workers: int | None, gpus: int) -> Iterator[Client
 def _connected(scheduler: str) -> Iterator[Client]:
     from distributed import Client
 
+    from bigunet.cluster.tls import check_address
+
     address = scheduler if "://" in scheduler else _address_in(Path(scheduler))
+    check_address(address)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError, TypeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import dask
@@ -27,6 +28,7 @@ class Embedded:
     processes = 1
     threads: int | None = None
     memory: int | None = None
+    refused: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, scheduler: str, workers: int) -> None:
         self.scheduler, self.workers = scheduler, workers

@@ -34,6 +34,10 @@ class Executor(Protocol):
     def memory(self) -> int | None:
         """Bytes that the smallest worker may take; None where nobody set a limit."""
 
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Workers that joined late and get no work, by address, each with the cause."""
+
     def devices(self) -> frozenset[str]:
         """Return the kinds of devices that some worker has, such as ``cpu`` and ``cuda``."""
 

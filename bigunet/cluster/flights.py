@@ -1,8 +1,9 @@
 """Tasks in flight on a cluster: a bounded number, each landed once.
 
 waiting ──▶ in flight ──▶ result or Failure
-                │
-                └─ killed its worker ──▶ set aside ──▶ once more at the end, alone
+   ▲            │
+   │            ├─ killed its worker ──▶ set aside ──▶ once more at the end, alone
+   └────────────┴─ met a worker that takes no part
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count, islice
+from functools import partial
+from itertools import chain, count, islice
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +22,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 from bigunet.cluster.devices import Crew
+from bigunet.cluster.entry import Refused, entered
 from bigunet.cluster.executor import OnResult
 from bigunet.cluster.sealing import opened, sealed, sealed_graph
 from bigunet.cluster.tasks import Failure, Task, cause_text
@@ -92,8 +95,9 @@ class Landing:
 class Flight:
     """Tasks on their way through the workers of a crew."""
 
-    def __init__(self, client: Client, watch: Watch, crew: Crew) -> None:
+    def __init__(self, client: Client, watch: Watch, crew: Crew, run: str) -> None:
         self.client, self.watch = client, watch
+        self._run_name, self._opened = run, partial(entered, run, opened)
         # As it is now: of a crew that is gone for a moment nothing could be asked.
         self._resource, self._request = crew.resource, crew.request()
         self._landing = Landing(client, watch, crew.resource)
@@ -114,18 +118,27 @@ class Flight:
         """Run tasks, and return those that killed their workers."""
         waiting = iter(tasks)
         killed: list[tuple[Task, KilledWorker]] = []
+        lazy: list[Task] = []
         while True:
+            if lazy and not self._flying:
+                waiting, lazy = chain(lazy, waiting), []
             self._launch(list(islice(waiting, self._room())))
             if not self._flying:
                 return killed
             for future, outcome in self._landing.batch():
-                _, task = self._flying.pop(future.key)
+                task = self._flying.pop(future.key)[1]
                 if not isinstance(outcome, Raised):
                     on_result(outcome)
+                elif isinstance(outcome.error, Refused) and task.is_lazy:
+                    lazy.append(task)
+                elif isinstance(outcome.error, Refused):
+                    self._launch([task])
                 elif isinstance(outcome.error, KilledWorker):
                     killed.append((task, outcome.error))
                 else:
                     on_result(Failure(where=task.where, cause=cause_text(outcome.error)))
+            # What lazy tasks share has to be forgotten before it is computed again.
+            del future
 
     def _room(self) -> int:
         slots = self.watch.look(self._resource).slots
@@ -134,22 +147,70 @@ class Flight:
 
     def _launch(self, tasks: Sequence[Task]) -> None:
         """Send tasks, sealed."""
-        plain = [task for task in tasks if not task.is_lazy]
-        lazy = [task for task in tasks if task.is_lazy]
+        helpers = self._helpers()
+        among = self.watch.among(Crew.of(self.watch.members, self._resource).members)
+        plain, lazy, apart = list[Task](), list[Task](), list[Task]()
+        for task in tasks:
+            in_steps = helpers.members and task.steps
+            (lazy if task.is_lazy else apart if in_steps else plain).append(task)
         futures = []
         if plain:
             futures += self.client.map(
-                opened,
+                self._opened,
                 [sealed(task) for task in plain],
                 key=[(self._name, next(self._numbers)) for _ in plain],
                 resources=self._request,
+                **among,
             )
         if lazy:
-            made = [sealed_graph(task.delayed()) for task in lazy]
-            futures += self.client.compute(made, resources=self._request, retries=RETRIES)
-        pairs = zip(futures, (*plain, *lazy), strict=True)
+            made = [sealed_graph(task.delayed(), self._run_name) for task in lazy]
+            futures += self.client.compute(made, resources=self._request, retries=RETRIES, **among)
+        futures += [self._launch_apart(task, helpers, among) for task in apart]
+        pairs = zip(futures, (*plain, *lazy, *apart), strict=True)
         self._flying.update((future.key, (future, task)) for future, task in pairs)
         self._landing.expect(futures)
+
+    def _helpers(self) -> Crew:
+        """Return the workers that lack the device."""
+        crew = Crew.of(self.watch.members, self._resource).members
+        return Crew(tuple(one for one in self.watch.members if one not in crew))
+
+    def _launch_apart(self, task: Task, helpers: Crew, among: dict[str, Any]) -> Future[Any]:
+        """Send the steps of a task one by one; what is older goes first.
+
+        What comes between goes from worker to worker, and is dropped as soon as it is used.
+        """
+        assert task.steps is not None
+        number, (read, compute, write) = next(self._numbers), (sealed(step) for step in task.steps)
+        slots = sum(member.slots for member in self.watch.members)
+        # Dask leaves work where its data are: with the device, unless it is told otherwise.
+        elsewhere = {
+            "workers": [member.address for member in helpers.members],
+            "allow_other_workers": True,
+        }
+        before = self.client.submit(
+            self._opened,
+            read,
+            key=(f"{self._name}-read", number),
+            **self.watch.among(self.watch.members),
+        )
+        result = self.client.submit(
+            self._opened,
+            compute,
+            before,
+            key=(f"{self._name}-compute", number),
+            resources=self._request,
+            priority=1,
+            **among,
+        )
+        return self.client.submit(
+            self._opened,
+            write,
+            result,
+            key=(f"{self._name}-write", number),
+            priority=2,
+            **elsewhere if number % slots < helpers.slots else {},
+        )
 
     def _abandon(self) -> None:
         """Take back what is in flight, if the run ends before it."""

@@ -13,6 +13,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from bigunet.cluster.devices import ADVERTISED
 from bigunet.cluster.resources import SLOTS, available_cores, available_memory
+from bigunet.cluster.tls import check_certificates, is_required
 from bigunet.cluster.watch import LOST_SECONDS
 
 __all__ = ["local_client"]
@@ -30,7 +31,6 @@ _PATIENCE = {
     # A worker that was killed comes back with torch to import, perhaps on a busy machine.
     "distributed.deploy.lost-worker-timeout": f"{LOST_SECONDS}s",
 }
-_ON_LOOPBACK = {"host": "127.0.0.1", "protocol": "tcp://"}
 
 
 @contextmanager
@@ -43,8 +43,13 @@ def local_client(workers: int | None, gpus: int) -> Iterator[Client]:
         Processes; never more than GPUs, where there are any.
     gpus : int
         That this process sees; 0 for processes on the CPU.
+
+    Raises
+    ------
+    InputError
+        Dask's settings demand encryption, and there is no certificate.
     """
-    scheduler = _ON_LOOPBACK | {
+    scheduler = _on_loopback() | {
         "port": 0,
         # By default it listens on all addresses, and two runs want the same port.
         "dashboard_address": "127.0.0.1:0",
@@ -71,7 +76,7 @@ def local_client(workers: int | None, gpus: int) -> Iterator[Client]:
 def _workers(wanted: int | None, gpus: int) -> dict[int, Any]:
     """Specify a nanny with one worker for each process."""
     count = min(wanted or gpus, gpus) if gpus else wanted or available_cores()
-    common = _ON_LOOPBACK | {
+    common = _on_loopback() | {
         "nthreads": SLOTS,
         "memory_limit": available_memory() // count,
         "preload": _DEAF_TO_CTRL_C,
@@ -79,6 +84,13 @@ def _workers(wanted: int | None, gpus: int) -> dict[int, Any]:
         "silence_logs": logging.WARNING,
     }
     return {i: {"cls": Nanny, "options": common | (_gpu(i) if gpus else {})} for i in range(count)}
+
+
+def _on_loopback() -> dict[str, Any]:
+    """Return where processes listen; with TLS where that has to be."""
+    if is_required():
+        check_certificates("processes", "scheduler", "worker", "client")
+    return {"host": "127.0.0.1", "protocol": "tls://" if is_required() else "tcp://"}
 
 
 def _gpu(number: int) -> dict[str, Any]:

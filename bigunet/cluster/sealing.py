@@ -16,6 +16,8 @@ from dask._task_spec import Task, TaskRef, convert_legacy_graph
 from dask.delayed import Delayed
 from distributed.protocol.pickle import dumps
 
+from bigunet.cluster.entry import entered
+
 __all__ = ["opened", "sealed", "sealed_graph"]
 
 
@@ -25,17 +27,18 @@ def sealed(function: Callable[..., Any], *args: Any) -> bytes:
     return call
 
 
-def opened(call: bytes) -> Any:
-    """Call what was sealed."""
-    return pickle.loads(call)()
+def opened(call: bytes, *more: Any) -> Any:
+    """Call what was sealed, with what else there is."""
+    return pickle.loads(call)(*more)
 
 
-def sealed_graph(value: Delayed) -> Delayed:
-    """Return the same lazy value, of the same keys, made of sealed tasks."""
+def sealed_graph(value: Delayed, run: str = "") -> Delayed:
+    """Return the same lazy value, of the same keys, made of sealed tasks of a run."""
     graph = {}
     for key, node in convert_legacy_graph(dict(value.__dask_graph__())).items():
         needed = sorted(node.dependencies, key=str)
-        graph[key] = Task(key, _opened_node, dumps((node, needed)), *map(TaskRef, needed))
+        sealed_node = dumps((node, needed))
+        graph[key] = Task(key, entered, run, _opened_node, sealed_node, *map(TaskRef, needed))
     return Delayed(value.key, graph)
 
 

@@ -16,7 +16,7 @@ from dask.delayed import Delayed, delayed
 from bigunet.cluster.shared import resolved
 from bigunet.errors import BigunetError
 
-__all__ = ["Failure", "Task", "attempt", "call", "cause_text", "failures_text", "task"]
+__all__ = ["Failure", "Steps", "Task", "attempt", "call", "cause_text", "failures_text", "task"]
 
 PAUSES = (0.1, 0.4)
 """Seconds before a second and a third attempt, give or take a half."""
@@ -38,6 +38,23 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """A function in three steps, of which only the second needs the device of a run.
+
+    Each is called with the arguments of all, the later ones first with what the step before
+    returned. Where some workers lack the device, these take the other steps.
+    """
+
+    read: Callable[..., Any]
+    compute: Callable[..., Any]
+    write: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Take all steps here and now."""
+        return self.write(self.compute(self.read(*args), *args), *args)
+
+
+@dataclass(frozen=True)
 class Task:
     """A call whose result is the function's, or a `Failure`."""
 
@@ -51,6 +68,19 @@ class Task:
     def is_lazy(self) -> bool:
         """Whether dask has to compute an argument first."""
         return any(isinstance(arg, Delayed) for arg in self.args)
+
+    @property
+    def steps(self) -> tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any]] | None:
+        """The three steps of its function, each for what the one before gave; None if it has none."""
+        function, given = self.function, (self.where, self.args)
+        if not isinstance(function, Steps):
+            return None
+        read = partial(attempt, function.read, self.where, *self.args)
+        return (
+            read,
+            partial(_go_on, function.compute, *given),
+            partial(_go_on, function.write, *given),
+        )
 
     def __call__(self) -> Any:
         """Run it here and now, if it is not lazy."""
@@ -86,6 +116,11 @@ def attempt(function: Callable[..., Any], where: str, *args: Any) -> Any:
 def call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function with the values that shared arguments stand for."""
     return function(*(resolved(arg) for arg in args))
+
+
+def _go_on(function: Callable[..., Any], where: str, args: tuple[Any, ...], before: Any) -> Any:
+    """Take a step with what the one before gave; what failed before stays as it is."""
+    return before if isinstance(before, Failure) else attempt(function, where, before, *args)
 
 
 def is_permanent(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from distributed import Client
@@ -28,6 +29,8 @@ class Watch:
         self.where = scheduler_of(client).address
         self.lost = False
         """Whether the scheduler is gone, so that nobody asks it any more."""
+        self.refused: dict[str, str] = {}
+        """Workers that joined late and cannot take part, each with the cause."""
         self.members = members_of(client)
         self._looked = self._seen = time.monotonic()
 
@@ -43,7 +46,7 @@ class Watch:
             raise self.gone()
         if now or time.monotonic() - self._looked > LOOK_SECONDS:
             try:
-                self.members = members_of(self.client)
+                self._take_stock(members_of(self.client))
             except (OSError, TimeoutError) as error:
                 raise self.gone() from error
             self._looked = time.monotonic()
@@ -57,6 +60,21 @@ class Watch:
                 f"{LOST_SECONDS} s"
             )
         return crew
+
+    def refuse(self, address: str, cause: str) -> None:
+        """Leave a worker out from now on."""
+        self.refused.setdefault(address, cause)
+        self._take_stock(self.members)
+
+    def among(self, members: Collection[Member]) -> dict[str, Any]:
+        """Return what keeps tasks to these workers, where others are refused; nothing else does."""
+        if not self.refused:
+            return {}
+        # Not to the letter: they may all die, and others take their place.
+        return {"workers": [one.address for one in members], "allow_other_workers": bool(members)}
+
+    def _take_stock(self, members: tuple[Member, ...]) -> None:
+        self.members = tuple(one for one in members if one.address not in self.refused)
 
     def begin(self) -> None:
         """Count the time without workers from now on."""

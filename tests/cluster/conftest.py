@@ -39,6 +39,28 @@ def started(*workers: dict[str, Any], allowed_failures: int = 3) -> Iterator[Any
         yield cluster
 
 
+@contextmanager
+def joined(cluster: Any, name: str, preload: str) -> Iterator[None]:
+    """Let a worker join late, that runs some code first; take it away in the end."""
+    distributed = pytest.importorskip("distributed")
+    # As the others have it.
+    own = next(iter(cluster.worker_spec.values()))["options"]
+    options = {**own, "name": name, "preload": preload, "env": {}, "resources": {}}
+    cluster.worker_spec[name] = {"cls": distributed.Nanny, "options": options}
+    cluster.sync(cluster._correct_state)
+    try:
+        yield
+    finally:
+        del cluster.worker_spec[name]
+        cluster.sync(cluster._correct_state)
+
+
+@pytest.fixture(scope="session")
+def join() -> Callable[..., AbstractContextManager[None]]:
+    """Return what lets a worker join a cluster late."""
+    return joined
+
+
 @pytest.fixture(scope="session")
 def start_cluster() -> ClusterMaker:
     """Return what starts a scheduler and a worker process for each set of options."""

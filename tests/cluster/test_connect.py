@@ -75,7 +75,7 @@ def test_what_is_no_scheduler_is_refused(monkeypatch: pytest.MonkeyPatch, client
     monkeypatch.setattr("bigunet.cluster.connect.CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="'dusk' is unknown"), open_executor("dusk"):
         pass
-    for where in ("tcp://127.0.0.1:1", "tls://127.0.0.1:1", "nonsense://1"):
+    for where in ("tcp://127.0.0.1:1", "nonsense://1"):
         refused = pytest.raises(InputError, match=f"no Dask scheduler answers at '{where}' \\(")
         with refused, open_executor(where):
             pass

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bigunet.cluster import Executor, open_executor, shared, task
+from bigunet.cluster import Executor, Failure, Steps, open_executor, shared, task
 from bigunet.cluster.devices import FOUND
 from bigunet.errors import InputError, RunError
 
@@ -187,6 +187,13 @@ def mixed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
     return cluster
 
 
+@pytest.fixture
+def mended(saying: Any) -> Any:
+    """Return a mixed cluster with all workers there, whatever a test did to them."""
+    saying.wait_for_workers(3, timeout=30)
+    return saying
+
+
 def test_only_workers_with_the_device_predict_and_all_do_the_rest(mixed: Any) -> None:
     with open_executor(mixed.scheduler_address) as executor:
         assert executor.devices() == {"cpu", "cuda"}
@@ -194,6 +201,103 @@ def test_only_workers_with_the_device_predict_and_all_do_the_rest(mixed: Any) ->
         assert set(run(executor, at_work, None, device="cuda:0")) == {"gpu"}
         for device in (None, "cpu"):
             assert set(run(executor, at_work, None, device=device)) == {"gpu", "1", "2"}
+
+
+# Steps of a task
+
+
+def named(*before: Any) -> str:
+    time.sleep(0.01)
+    return str(distributed.get_worker().name)
+
+
+def read(_: None, number: int) -> tuple[str, np.ndarray]:
+    return named(), np.full(10_000, number)
+
+
+def compute(before: tuple[str, np.ndarray], _: None, number: int) -> tuple[str, str, int]:
+    by, pixels = before
+    time.sleep(0.05)
+    return by, named(), int(pixels.sum())
+
+
+def write(before: tuple[str, str, int], _: None, number: int) -> tuple[str, ...]:
+    *by, total = before
+    assert total == 10_000 * number
+    return (*by, named())
+
+
+def tasks_known(dask_scheduler: Any) -> int:
+    return len(dask_scheduler.tasks)
+
+
+def test_steps_go_to_all_workers_but_those_that_need_the_device(mixed: Any) -> None:
+    with open_executor(mixed.scheduler_address) as executor:
+        steps = Steps(read, compute, write)
+        readers, at_device, writers = map(
+            set, zip(*run(executor, steps, None, device="cuda"), strict=True)
+        )
+        assert at_device == {"gpu"}
+        assert readers | writers == {"gpu", "1", "2"}
+        assert {"1", "2"} <= readers | writers and writers > {"gpu"}
+        # Where every worker will do, nothing is sent from one to the other.
+        assert all(len(set(by)) == 1 for by in run(executor, steps, None, device="cpu"))
+
+
+def fail_to_write(before: Any, _: None, number: int) -> int:
+    if number == 7:
+        raise InputError("no place for 7")
+    return number
+
+
+def test_a_step_that_fails_is_the_failure_of_its_task(mended: Any) -> None:
+    with open_executor(mended.scheduler_address) as executor:
+        found = run(executor, Steps(read, compute, fail_to_write), None, device="cuda")
+    failed = [one for one in found if isinstance(one, Failure)]
+    assert failed == [Failure(where="number 7", cause="no place for 7")]
+
+
+def read_or_die(_: None, number: int, mark: Path) -> tuple[str, np.ndarray]:
+    weigh_or_die_at(number, mark)
+    return read(_, number)
+
+
+def compute_marked(before: Any, _: None, number: int, mark: Path) -> tuple[str, str, int]:
+    return compute(before, _, number)
+
+
+def write_or_die(before: Any, _: None, number: int, mark: Path) -> tuple[str, ...]:
+    weigh_or_die_at(number, mark.with_suffix(".write"))
+    return write(before, _, number)
+
+
+def test_workers_that_are_killed_between_steps_do_no_harm(mended: Any, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with open_executor(mended.scheduler_address) as executor:
+        steps = Steps(read_or_die, compute_marked, write_or_die)
+        found = run(executor, steps, None, mark, device="cuda")
+    assert len(list(tmp_path.iterdir())) == 2
+    assert {by for _, by, _ in found} == {"gpu"}
+
+
+def test_steps_of_a_run_that_is_stopped_are_taken_back(mended: Any) -> None:
+    def stop(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        distributed.Client(mended, set_as_default=False) as client,
+        open_executor(client) as executor,
+    ):
+        tasks = (task(Steps(read, compute, write), None, n, where="") for n in range(99))
+        with pytest.raises(KeyboardInterrupt):
+            executor.run(tasks, stop, device="cuda")
+        deadline = time.monotonic() + 30
+        while client.run_on_scheduler(tasks_known):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+# Slots of a device
 
 
 def meet(_: None, number: int, folder: Path) -> bool:

@@ -127,7 +127,8 @@ def test_a_result_that_has_arrived_outlives_its_worker(pair: Any) -> None:
     with distributed.Client(pair, set_as_default=False) as client:
         landing = Landing(client, Watch(client))
         address, pid = next(iter(client.run(os.getpid).items()))
-        future = client.submit(double, 21, workers=[address], allow_other_workers=True)
+        # Nobody else may do it again: its loss would not be seen.
+        future = client.submit(double, 21, workers=[address])
         landing.expect([future])
         wait_until(landing._ready.has_ready)
         os.kill(pid, signal.SIGKILL)
@@ -188,7 +189,15 @@ def apart() -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.kill()
 
 
-def run_until(address: str, happens: Callable[[], object]) -> None:
+def linger(number: int) -> int:
+    """Take long, from the twentieth on: whatever happens then meets tasks at work."""
+    time.sleep(0 if number < 20 else 5)
+    return number
+
+
+def run_until(
+    address: str, happens: Callable[[], object], work: Callable[[int], int] = double
+) -> None:
     """Run tasks without end, and let something happen after the twentieth."""
     found: list[Any] = []
 
@@ -199,7 +208,7 @@ def run_until(address: str, happens: Callable[[], object]) -> None:
 
     with open_executor(address) as executor:
         executor.share(b"something to take back")
-        executor.run((task(double, n, where="") for n in range(10**9)), on_result)
+        executor.run((task(work, n, where="") for n in range(10**9)), on_result)
 
 
 @pytest.fixture
@@ -224,7 +233,7 @@ def test_a_lost_scheduler_ends_the_run_soon(apart: Any, caplog: pytest.LogCaptur
 def test_a_cluster_that_is_restarted_drops_its_tasks(pair: Any) -> None:
     dropped = pytest.raises(RunError, match=r"dropped tasks of this run: it was restarted")
     with distributed.Client(pair, set_as_default=False) as other, dropped:
-        run_until(pair.scheduler_address, lambda: other.restart(wait_for_workers=False))
+        run_until(pair.scheduler_address, lambda: other.restart(wait_for_workers=False), linger)
 
 
 @pytest.mark.usefixtures("impatient")

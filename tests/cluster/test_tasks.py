@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from dask.delayed import delayed
 
-from bigunet.cluster import Failure, failures_text, task
+from bigunet.cluster import Failure, Steps, failures_text, task
 from bigunet.errors import InputError, OutputError, RunError, TakenOverError
 
 
@@ -72,6 +72,44 @@ def test_the_same_task_for_dask() -> None:
     made = task(max, delayed(int)("4"), 3, where="here")
     assert made.is_lazy and made.delayed().compute(scheduler="sync") == 4
     assert not task(max, 4, 3, where="here").is_lazy
+
+
+def read(first: int, second: int) -> int:
+    return first - second
+
+
+def compute(before: int, first: int, second: int) -> tuple[int, ...]:
+    return before, first, second
+
+
+def write(before: tuple[int, ...], first: int, second: int) -> tuple[tuple[int, ...], int, int]:
+    if first < 0:
+        raise InputError("no place")
+    return before, first, second
+
+
+@pytest.mark.parametrize("first", [7, -7])
+def test_steps_one_by_one_give_what_they_give_at_once(first: int) -> None:
+    whole = task(Steps(read, compute, write), first, 3, where="here")
+    assert whole.steps is not None and task(read, first, 3, where="here").steps is None
+    one, two, three = whole.steps
+    done = ((first - 3, first, 3), first, 3)
+    expected = done if first > 0 else Failure(where="here", cause="no place")
+    assert whole() == three(two(one())) == expected
+
+
+def test_what_fails_in_a_step_goes_no_further() -> None:
+    calls: list[int] = []
+
+    def fail(*_: int) -> int:
+        calls.append(1)
+        raise RunError("a chunk was slow")
+
+    whole = task(Steps(fail, write, write), 7, 3, where="here")
+    assert whole.steps is not None
+    one, two, three = whole.steps
+    assert three(two(one())) == whole() == Failure(where="here", cause="a chunk was slow")
+    assert len(calls) == 6
 
 
 def test_causes_that_differ_in_numbers_only_are_said_once() -> None:
