@@ -14,8 +14,9 @@ __all__ = ["choose_overlap", "pixels_decoded", "target_block", "write_chunk"]
 _SMALLEST_BLOCK = 1024
 _BLOCKS_PER_WORKER = 8
 _LARGEST_CHUNK = 1024
-# Rough costs of the two ways to feed blocks, to choose between them only.
-_DECODE_BYTES_PER_SECOND = 200e6
+# Rough costs of the two ways to feed blocks, to choose between them only. Chunks are decoded beside
+# the network, but what map_overlap copies, and copies again, holds it up (measured: docs/performance.md).
+_DECODE_BYTES_PER_SECOND, _COPY_BYTES_PER_SECOND = 500e6, 150e6
 _OVERLAP_TASKS, _SECONDS_PER_TASK = 14, 6e-4
 
 
@@ -56,7 +57,7 @@ def choose_overlap(
     """Return ``direct`` or ``map_overlap``, by projected cost where nobody chose.
 
     Direct reads decode a chunk of the source for each block that touches it;
-    map_overlap decodes each once but costs some 14 tasks a block and holds most
+    map_overlap decodes each once but costs some 14 tasks a block, copies pixels, and holds most
     of a plane in memory. It computes whole blocks, so a region (``whole=False``) is
     read directly.
 
@@ -75,7 +76,8 @@ def choose_overlap(
     once = math.prod(tiling.shape) * itemsize
     direct = pixels_decoded(tiling, plane.chunks) * itemsize / _DECODE_BYTES_PER_SECOND
     tasks = tiling.block_count() * _OVERLAP_TASKS
-    overlap = once / _DECODE_BYTES_PER_SECOND + tasks * _SECONDS_PER_TASK
+    overlap = once / _DECODE_BYTES_PER_SECOND + once / _COPY_BYTES_PER_SECOND
+    overlap += tasks * _SECONDS_PER_TASK
     fits = planes == 1 and 6 * once < allowed
     return "map_overlap" if fits and overlap < direct else "direct"
 

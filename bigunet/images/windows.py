@@ -72,16 +72,17 @@ def sample_windows(shape: Sequence[int]) -> tuple[Index, ...]:
 def read_together(
     windows: Sequence[Index], chunks: tuple[int, int] = (WINDOW, WINDOW)
 ) -> list[list[Index]]:
-    """Return the windows in groups, in their order, that are best read at once: of one chunk.
+    """Return the windows in groups, in their order, that are best read at once: of whole chunks.
 
     Parameters
     ----------
     windows : sequence of indices
         Of `sample_windows`.
     chunks : (Y, X)
-        What is stored in one piece; of large ones, parts of `TOGETHER` pixels are meant.
+        What is stored in one piece; a group lies in about `TOGETHER` pixels of a side.
     """
-    down, across = (max(WINDOW, min(side, TOGETHER)) for side in chunks)
+    # Of small chunks several, for each read costs time of its own.
+    down, across = (TOGETHER // side * side if side < TOGETHER else TOGETHER for side in chunks)
     groups: dict[tuple[object, ...], list[Index]] = {}
     for window in windows:
         y, x = rectangle(window)
