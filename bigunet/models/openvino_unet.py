@@ -63,6 +63,8 @@ class OpenVinoUNet:
                 "INFERENCE_PRECISION_HINT": _PRECISIONS[self._precision],
                 "INFERENCE_NUM_THREADS": threads,
                 "NUM_STREAMS": 1,
+                # Else two processes run on the same cores, and readers cannot make way.
+                "ENABLE_CPU_PINNING": False,
             },
         )
         return compiled.create_infer_request()
