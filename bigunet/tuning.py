@@ -35,7 +35,7 @@ _EAGER_TILE = 512
 _LARGE_TILES = (2048, 1024)
 _ACTIVATIONS = 2 * 2**30
 _TILES = (256, 384, 512, 768, 1024, 1536, 2048)
-# A curve that has fallen by so much does not come back.
+# A curve that is below this share of its best, twice in a row, does not come back.
 _FALLEN = 0.8
 _SECONDS = 0.6
 _STORED = "bigunet.tuned"
@@ -242,7 +242,7 @@ def _over_tiles(
     predictor: Predictor, tiles: Sequence[int], memory: int | None
 ) -> Iterator[Measured]:
     """Measure tiles one after another, as long as it may get better."""
-    model, best = predictor.model, 0.0
+    model, best, low = predictor.model, 0.0, 0
     for tile in tiles:
         side = round_up(tile, pooling_grid(model.depth))
         if memory is not None and _activations(model, side) > memory:
@@ -259,7 +259,8 @@ def _over_tiles(
             megapixels_per_second=speed,
         )
         best = max(best, speed)
-        if speed < _FALLEN * best:
+        low = low + 1 if speed < _FALLEN * best else 0
+        if low == 2:
             return
 
 

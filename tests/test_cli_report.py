@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigunet.cli.main import main
-from bigunet.cli.report import Pixels, Reporter, step_facts
+from bigunet.cli.report import Count, Reporter, step_facts
 from bigunet.errors import InputError, OutputExistsError, RunError
 
 
@@ -65,10 +65,10 @@ def segment(*more: str) -> Any:
 
 def report_steps(image: str, **options: Any) -> Answer:
     report = options["progress"]
-    report(Pixels(stage="plan", done=0, total=0, seconds=0.0, message="device cpu, level 0"))
-    report(Pixels(stage="plan", done=0, total=0, seconds=0.0, message="warning: pixel size"))
+    report(counted(stage="plan", done=0, total=0, seconds=0.0, message="device cpu, level 0"))
+    report(counted(stage="plan", done=0, total=0, seconds=0.0, message="warning: pixel size"))
     for done in range(5):
-        report(Pixels(stage="segment", done=done * 10**6, total=4 * 10**6, seconds=20.0 * done))
+        report(counted(stage="segment", done=done * 10**6, total=4 * 10**6, seconds=20.0 * done))
     return Answer(image)
 
 
@@ -196,9 +196,9 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with Reporter() as report:
-        report(Pixels(stage="", done=0, total=0, seconds=0.0, message="device [cpu]"))
-        report(Pixels(stage="segment", done=0, total=8_000_000, seconds=0.0))
-        report(Pixels(stage="segment", done=8_000_000, total=8_000_000, seconds=2.0))
+        report(counted(stage="", done=0, total=0, seconds=0.0, message="device [cpu]"))
+        report(counted(stage="segment", done=0, total=8_000_000, seconds=0.0))
+        report(counted(stage="segment", done=8_000_000, total=8_000_000, seconds=2.0))
     shown = terminal.getvalue()
     assert "device [cpu]" in shown
     assert "100 %, 4.00 Mpx/s, took 0:00:02" in shown
@@ -232,17 +232,26 @@ def test_side_work_is_mentioned_where_it_takes_long(capsys: pytest.CaptureFixtur
 
 @given(done=st.integers(1, 10**12), more=st.integers(0, 10**12), seconds=st.floats(0, 1e7))
 def test_facts_of_any_step(done: int, more: int, seconds: float) -> None:
-    facts = step_facts(Pixels(stage="s", done=done, total=done + more, seconds=seconds))
+    facts = step_facts(counted(stage="s", done=done, total=done + more, seconds=seconds))
     assert facts.endswith(" left") if more else " took " in facts
     assert 0 <= int(facts.split(" %")[0]) <= 100
 
 
-def test_pixels_callback_of_one_stage(capsys: pytest.CaptureFixture[str]) -> None:
+def counted(**facts: Any) -> Count:
+    """Return a step that is counted in pixels."""
+    return Count(**{"pixels": facts["done"], **facts})
+
+
+@pytest.mark.parametrize(("kind", "pixels"), [("pixels", True), ("parts", False)])
+def test_callbacks_of_one_stage(
+    capsys: pytest.CaptureFixture[str], kind: str, pixels: bool
+) -> None:
     with Reporter() as report:
-        tell = report.pixels("sample")
+        tell = getattr(report, kind)("sample")
         tell(0, 100)
         tell(100, 100)
-    assert capsys.readouterr().err.startswith("sample: 100 %")
+    said = capsys.readouterr().err
+    assert said.startswith("sample: 100 %") and ("Mpx/s" in said) is pixels
 
 
 WAITS = """
