@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -242,16 +243,20 @@ def counted(**facts: Any) -> Count:
     return Count(**{"pixels": facts["done"], **facts})
 
 
-@pytest.mark.parametrize(("kind", "pixels"), [("pixels", True), ("parts", False)])
 def test_callbacks_of_one_stage(
-    capsys: pytest.CaptureFixture[str], kind: str, pixels: bool
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Reporter() as report:
-        tell = getattr(report, kind)("sample")
-        tell(0, 100)
-        tell(100, 100)
-    said = capsys.readouterr().err
-    assert said.startswith("sample: 100 %") and ("Mpx/s" in said) is pixels
+    """Pixels have a speed, other parts have none, and are told of where they take long."""
+    monkeypatch.setattr("bigunet.cli.report.SECONDS_BETWEEN_LINES", 0)
+    for kind, speed in (("pixels", True), ("parts", False)):
+        with Reporter() as report:
+            tell = getattr(report, kind)("sample")
+            tell(0, 100)
+            time.sleep(0.01)
+            tell(50, 100)
+            tell(100, 100)
+        said = capsys.readouterr().err.splitlines()[1:]
+        assert said[-1].startswith("sample: 100 %") and ("Mpx/s" in said[-1]) is speed
 
 
 WAITS = """
