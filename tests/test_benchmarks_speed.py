@@ -183,17 +183,18 @@ def test_ways_are_compared(run_main: Main, slide: Path, results: Path) -> None:
     sizes = ("--size", 300, "--width", 2, "--depth", 2, "--repeats", 1, "--crop", 128)
     chosen = ("--ways", "floor-float32", "ours", "recipe", "monai")
     floor = ("--floor-tiles", 64, 128, "--floor-runtimes", "openvino", "eager")
-    lines = run_main(bench_segment, *sizes, *chosen, *floor, "--slide", slide, "--save", "x")
+    run_main(bench_segment, *sizes, *chosen, *floor, "--slide", slide, "--save", "x")
     saved = json.loads((results / "x.json").read_text())
     floor_found = saved["floors"]["float32"]
-    assert [one["tile"] for one in floor_found["tried"]] == [64, 128]
-    assert floor_found["tile"] in (64, 128) and floor_found["runtime"] == "eager"
-    assert any("openvino, float32, is left out" in line for line in lines)
+    tried = [(one["runtime"], one["tile"]) for one in floor_found["tried"]]
+    assert tried == [(runtime, tile) for runtime in ("openvino", "eager") for tile in (64, 128)]
+    assert (floor_found["runtime"], floor_found["tile"]) in tried
     measured = set(saved["ways"])
     assert measured | saved["left_out"].keys() >= {"floor-float32", "ours", "recipe", "monai"}
     ours = saved["ways"]["ours"]
     assert ours["differing"] == 0 and ours["pixels"] == 128**2
-    assert len(ours["times_floor_without_startup_each"]) == 1 and ours["runtime"] == "eager"
+    assert len(ours["times_floor_without_startup_each"]) == 1
+    assert ours["runtime"] == "eager", "by the rule of this suite"
     assert saved["ways"]["floor-float32"]["times_floor_each"] == [1]
 
 
@@ -269,7 +270,8 @@ def test_precisions_are_compared(run_main: Main, results: Path, shared_data: Pat
         assert same["differing"] == 0 and same["objects"] > 0
         assert same["f1_at_0.9"] == same["count_ratio"] == 1
         assert 0 < less["differing"] < 0.01 * less["pixels"] and less["f1_at_0.9"] > 0.8
-        assert "not installed" in rows["openvino float32"]["left_out"]
+        other = rows["openvino float32"]
+        assert other["differing"] <= less["differing"] and other["f1_at_0.9"] == 1
 
 
 # --- bench_gpu ---

@@ -29,7 +29,7 @@ resource = pytest.importorskip("resource", reason="signals and limits differ on 
 
 SIDE = 512
 # Many small blocks, so that a run can be met at many moments.
-OPTIONS = ("--tile", "64", "--block", "64", "--device", "cpu")
+OPTIONS = ("--tile", "64", "--block", "64", "--device", "cpu", "--runtime", "eager")
 BLOCKS = (SIDE // 64) ** 2
 
 

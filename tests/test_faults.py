@@ -91,6 +91,7 @@ def assert_failed(done: Any, slide: Path, names: tuple[str, ...]) -> str:
 # Processes are killed
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_whatever_is_killed_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -405,7 +405,12 @@ def test_the_plan_says_all_and_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("save", "runtime"), [("classes", "eager"), ("objects", "eager"), ("classes", "openvino")]
+    ("save", "runtime"),
+    [
+        ("classes", "eager"),
+        pytest.param("objects", "eager", marks=pytest.mark.slow),
+        ("classes", "openvino"),
+    ],
 )
 def test_measured_memory_is_at_most_projected(tmp_path: Path, save: str, runtime: str) -> None:
     """On a real run, in a process of its own; a third of slack is already too much."""
