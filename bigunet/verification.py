@@ -31,7 +31,9 @@ from bigunet.images.open import (
 from bigunet.inference import mirrored, predict_block
 from bigunet.masking.plan import open_mask
 from bigunet.models.checkpoint import load_model, model_digest
+from bigunet.models.devices import choose_device
 from bigunet.models.predictor import Predictor
+from bigunet.models.runtimes import choose_runtime
 from bigunet.models.unet import UNet
 
 __all__ = ["Verification", "verify_image"]
@@ -131,16 +133,7 @@ def verify_image(
     planes = image_planes(image, level, channels)
     label_planes = image_planes(label_image, 0, (0,))
     tiling = _tiling(record, network, planes[0])
-    precision = record["precision"] if precision == "auto" else precision
-    predictor = Predictor.of(
-        network,
-        device=device,
-        precision=precision,
-        augment=record.get("augment", "none"),
-        batch=record.get("batch", 1),
-        # Exact arithmetic is checked by torch itself, whatever computed it.
-        runtime="eager" if precision == "float32" else record.get("runtime", "eager"),
-    )
+    by_tiles, by_one = _predictors(record, network, device, precision)
     objects = _objects(label_image, record)
     mask = open_mask(image, level, record["mask"]) if record.get("mask") else None
     limits = record["intensity"]["limits"]
@@ -152,7 +145,7 @@ def verify_image(
         stored = label_planes[at].read(window.y.slice, window.x.slice)[0]
         inside = None if mask is None else mask.read(at, window.y.slice, window.x.slice)
         found.append(
-            _compare(window, planes[at], stored, objects, inside, tiling, predictor, limits)
+            _compare(window, planes[at], stored, objects, inside, tiling, by_tiles, by_one, limits)
         )
     return _pooled(found)
 
@@ -224,6 +217,30 @@ def _check_model(record: Mapping[str, Any], network: UNet, labels: str) -> None:
         )
 
 
+def _predictors(
+    record: Mapping[str, Any], network: UNet, device: str, precision: str
+) -> tuple[Predictor, Predictor]:
+    """Return what computes tiles as the run did, as far as this machine can, and one piece.
+
+    In float32 the one piece is torch's, so that a runtime is checked by another.
+    """
+    device, _ = choose_device(device)
+    precision = record["precision"] if precision == "auto" else precision
+    try:
+        runtime = choose_runtime(record.get("runtime", "eager"), device, precision)
+    except InputError:
+        runtime = "eager"
+    by_tiles = Predictor.of(
+        network,
+        device=device,
+        precision=precision,
+        runtime=runtime,
+        augment=record.get("augment", "none"),
+        batch=record.get("batch", 1),
+    )
+    return by_tiles, replace(by_tiles, runtime="eager") if precision == "float32" else by_tiles
+
+
 def _tiling(record: Mapping[str, Any], network: UNet, plane: Plane) -> Tiling:
     tile, block = record["tile"], record["block"]
     return Tiling(
@@ -267,13 +284,14 @@ def _compare(
     objects: _Objects | None,
     inside: npt.NDArray[np.bool_] | None,
     tiling: Tiling,
-    predictor: Predictor,
+    by_tiles: Predictor,
+    by_one: Predictor,
     limits: Limits | None,
 ) -> Verification:
     """Compare one window: stored classes and tiled scores with those of one piece."""
-    tiled = _in_tiles(window, plane, tiling, predictor, limits)
-    whole = _in_one_piece(window, plane, tiling, predictor, limits)
-    tolerance = _allowed(window, plane, whole, tiling, predictor, limits)
+    tiled = _in_tiles(window, plane, tiling, by_tiles, limits)
+    whole = _in_one_piece(window, plane, tiling, by_one, limits)
+    tolerance = _allowed(window, plane, whole, tiling, by_one, limits)
     classes = whole.argmax(0)
     if inside is not None:
         classes = np.where(inside, classes, 0)

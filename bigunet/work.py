@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeAlias
 
@@ -133,17 +133,16 @@ def first_unreadable(plan: Plan) -> str:
 
 
 def plan_predictor(plan: Plan, network: UNet) -> Predictor:
-    """Make a network ready as the plan says; the device need not be here, but where it runs."""
-    here = Predictor.of(
+    """Make a network ready as the plan says."""
+    return Predictor.of(
         network,
-        device="cpu",
+        device=plan.device,
         runtime=plan.runtime,
         precision=plan.precision,
         threads=plan.threads,
         augment=plan.augment,
         batch=plan.batch,
     )
-    return replace(here, device=plan.device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from strategies import random_image, random_model
 
 from bigunet import segment_image, verify_image
 from bigunet.errors import InputError, NotFoundError
+from bigunet.models import devices, openvino_unet, runtimes
 
 QUICK: dict[str, Any] = {"tile": 32, "block": 64, "device": "cpu"}
 
@@ -137,3 +138,32 @@ def test_a_label_outside_the_slide_is_verified_by_its_path(tmp_path: Path) -> No
     assert verify_image(slide, str(both / "labels" / "unet"), model, windows=2).ok
     with pytest.raises(InputError, match="is a result of bigunet, not a slide"):
         verify_image(both, "unet", model)
+
+
+def test_tiles_are_computed_by_what_the_run_computed_them_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide, model = make_slide(tmp_path, (200, 200)), random_model(2)
+    segment_image(slide, model, runtime="openvino", **QUICK)
+    assert verify_image(slide, "unet", model, windows=2).ok
+    right = openvino_unet.OpenVinoUNet.__call__
+
+    def wrong(network: Any, image: torch.Tensor) -> torch.Tensor:
+        return right(network, image) + 0.01
+
+    monkeypatch.setattr(openvino_unet.OpenVinoUNet, "__call__", wrong)
+    result = verify_image(slide, "unet", model, windows=2)
+    # The label is right, and so is the one piece, which torch computes.
+    assert not result.ok and result.differing == 0 and result.score_difference > 0.005
+    monkeypatch.setattr(runtimes, "_installed", lambda: False)
+    assert verify_image(slide, "unet", model, windows=2).ok
+
+
+def test_a_device_that_is_not_here_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide, model = make_slide(tmp_path, (100, 100)), random_model(1)
+    segment_image(slide, model, **QUICK)
+    monkeypatch.setattr(devices, "_usable", lambda _: False)
+    with pytest.raises(InputError, match="device 'cuda' cannot be used"):
+        verify_image(slide, "unet", model, device="cuda")

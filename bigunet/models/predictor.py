@@ -102,8 +102,11 @@ class Predictor:
         augment: str = "none",
         batch: int = 1,
     ) -> Predictor:
-        """Copy a model and make it ready; the model itself is left as it is."""
-        device, _ = choose_device(device)
+        """Copy a model and make it ready; the model itself is left as it is.
+
+        A device that is named need not be here, but where it is going to run.
+        """
+        device = choose_device()[0] if device == "auto" else device
         precision = choose_precision(precision, device)
         own = copy.deepcopy(model).to("cpu").eval().requires_grad_(False)
         # torch's annotations do not know this form of `Module.to`.
