@@ -51,7 +51,8 @@ def settle(settings: Settings, left: Record) -> Settings:
         block=settings.block or _pair(was["block"]),
         device=was["device"] if settings.device == "auto" else settings.device,
         precision=was["precision"] if settings.precision == "auto" else settings.precision,
-        runtime=was["runtime"] if settings.runtime == "auto" else settings.runtime,
+        # Records of earlier versions know of no runtime; what differs is said when they are compared.
+        runtime=was.get("runtime", "auto") if settings.runtime == "auto" else settings.runtime,
         overlap=was["overlap"] if settings.overlap == "auto" else settings.overlap,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from bigunet.errors import (
 from bigunet.images.labels import label_names, unfinished_run
 from bigunet.images.open import open_image
 from bigunet.images.output import Output
+from bigunet.ledger import Ledger, read_ledger
 from bigunet.status import image_status
 
 SIDE, BLOCK = 192, 32
@@ -238,6 +240,20 @@ def test_other_settings_are_refused_and_named(
     assert files(slide) == before
     made = segment_image(slide, source / model, **asked, overwrite=True)
     assert made.blocks["resumed"] == 0 and is_listed(slide, "nuclei")
+
+
+def test_a_run_of_a_version_that_recorded_less_is_refused_in_a_line(
+    source: Path, tmp_path: Path
+) -> None:
+    slide, model = copied(source, tmp_path), source / "model.pt"
+    done = stopped(slide, model, "classes")
+    (path,) = slide.rglob("*.run")
+    record = read_ledger(path)
+    assert record is not None
+    known = {key: value for key, value in record.settings.items() if key != "runtime"}
+    Ledger(path, replace(record, settings=known)).close()
+    with pytest.raises(InputError, match=rf"{done} of {BLOCKS} blocks.*runtime was .*overwrite"):
+        segment_image(slide, model, **SETTINGS, **KINDS["classes"])
 
 
 def test_pixels_that_changed_are_refused(source: Path, tmp_path: Path) -> None:

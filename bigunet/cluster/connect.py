@@ -195,7 +195,7 @@ def _check_client(client: Any) -> None:
 
 def _load_distributed(scheduler: Where) -> None:
     try:
-        import distributed  # noqa: F401
+        import distributed  # noqa: F401 - whether it is there is all
     except ImportError as error:
         raise DependencyError(
             f"scheduler '{scheduler}' needs the package distributed; install it, or use threads"

@@ -216,10 +216,10 @@ def measure_limits(
 
 
 def _cut(pixels: Pixels, group: Sequence[Index]) -> list[Pixels]:
-    """Cut windows (C, h, w) out of what was read of them at once."""
+    """Copy windows (C, h, w) out of what was read of them at once, which is then let go."""
     top, left = (span.start for span in rectangle(bounding_box(group)))
     return [
-        pixels[:, y.start - top : y.stop - top, x.start - left : x.stop - left]
+        pixels[:, y.start - top : y.stop - top, x.start - left : x.stop - left].copy()
         for y, x in map(rectangle, group)
     ]
 

@@ -23,14 +23,13 @@ Node: TypeAlias = Any
 """What an operation gives; OpenVINO's functions have no annotations."""
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-_SHAPES_KEPT = 2
 
 
 class OpenVinoUNet:
     """Runs a U-Net with OpenVINO on the CPU; see `bigunet.models.runtimes.Network`.
 
-    A graph is compiled for each shape of images, and for the number of threads that torch has
-    when it is first met.
+    A graph is compiled for the shape of images, which is one for a run, and for the number of
+    threads that torch has. Only the last is kept: each holds on to its activations.
 
     Parameters
     ----------
@@ -42,17 +41,18 @@ class OpenVinoUNet:
 
     def __init__(self, model: UNet, precision: str) -> None:
         self._model, self._precision = model, precision
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._key: tuple[int, ...] = ()
+        self._request: Any = None
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Return scores (N, K, y, x) of images (N, C, Y, X); not for two threads at a time."""
         key = (torch.get_num_threads(), *image.shape)
-        if key not in self._compiled:
-            while len(self._compiled) >= _SHAPES_KEPT:
-                self._compiled.pop(next(iter(self._compiled)))
-            self._compiled[key] = self._compile(*key)
-        request = self._compiled[key]
-        (scores,) = request.infer([image.contiguous().numpy()], share_inputs=True).values()
+        if key != self._key:
+            # Before another is made: two would not have to fit the memory.
+            self._key, self._request = (), None
+            self._request = self._compile(*key)
+            self._key = key
+        (scores,) = self._request.infer([image.contiguous().numpy()], share_inputs=True).values()
         return torch.from_numpy(scores)
 
     def _compile(self, threads: int, *shape: int) -> Any:
