@@ -1,15 +1,30 @@
-"""How a plane is cut for storage and fed to blocks: choices that cost time, never bits."""
+"""How a plane is cut, stored and fed to blocks: choices that cost time; of these only the tile
+may change bits."""
 
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 from bigunet.errors import InputError
 from bigunet.geometry import Span, Tiling
 from bigunet.images.open import Plane
-from bigunet.inference import TARGET_BLOCK
 
-__all__ = ["choose_overlap", "pixels_decoded", "target_block", "write_chunk"]
+__all__ = [
+    "TARGET_BLOCK",
+    "Size",
+    "changed_size",
+    "choose_overlap",
+    "fit_tiling",
+    "pixels_decoded",
+    "target_block",
+    "write_chunk",
+]
+
+Size: TypeAlias = int | tuple[int, int]
+
+# Large enough that neighbours read little twice, small enough for every core to have one.
+TARGET_BLOCK = 2048
 
 _SMALLEST_BLOCK = 1024
 _BLOCKS_PER_WORKER = 8
@@ -18,6 +33,38 @@ _LARGEST_CHUNK = 1024
 # the network, but what map_overlap copies, and copies again, holds it up (measured: docs/performance.md).
 _DECODE_BYTES_PER_SECOND, _COPY_BYTES_PER_SECOND = 500e6, 150e6
 _OVERLAP_TASKS, _SECONDS_PER_TASK = 14, 6e-4
+
+
+def fit_tiling(
+    shape: tuple[int, int],
+    depth: int,
+    *,
+    tile: Size | None,
+    block: Size | None,
+    target_tile: int,
+    target_block: int = TARGET_BLOCK,
+) -> Tiling:
+    """Return the tiling of a plane for what a caller asked, in pixels.
+
+    Raises
+    ------
+    InputError
+        A size is not positive.
+    """
+    for name, value in (("tile", tile), ("block", block)):
+        sizes = (value,) if isinstance(value, int) else value or ()
+        if any(size < 1 for size in sizes):
+            raise InputError(f"{name} is {value}; it has to be a positive number of pixels")
+    return Tiling.fit(
+        shape, depth, tile=tile, block=block, target_tile=target_tile, target_block=target_block
+    )
+
+
+def changed_size(asked: Size, used: tuple[int, int], tiling: Tiling) -> bool:
+    """Tell whether a size is not what was asked, beyond being cut to the plane."""
+    wanted = (asked, asked) if isinstance(asked, int) else asked
+    pairs = zip(wanted, used, tiling.shape, strict=True)
+    return any(w != u and min(w, u) < size for w, u, size in pairs)
 
 
 def target_block(shape: tuple[int, int], workers: int) -> int:

@@ -19,6 +19,7 @@ import dask.array as da
 import numpy as np
 import torch
 
+from bigunet.cutting import Size, changed_size, fit_tiling
 from bigunet.errors import DeviceMemoryError, InputError
 from bigunet.geometry import Block, Span, Tiling, mirror_indices
 from bigunet.images.intensity import IntensityRule, Limits, measure_limits
@@ -26,14 +27,11 @@ from bigunet.memory import choose_batch, device_memory, smaller_tiling
 from bigunet.models.devices import choose_device, choose_precision, device_bytes, device_room
 from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
-from bigunet.tuning import fastest
+from bigunet.speed import fastest
 
 __all__ = [
-    "TARGET_BLOCK",
-    "changed_size",
     "check_dtype",
     "choose_limits",
-    "fit_tiling",
     "given_limits",
     "mirrored",
     "overlapped",
@@ -42,11 +40,6 @@ __all__ = [
     "segment",
     "time_tile",
 ]
-
-# Large enough that neighbours read little twice, small enough for every core to have one.
-TARGET_BLOCK = 2048
-
-Size = int | tuple[int, int]
 
 
 def predict(
@@ -347,31 +340,6 @@ def _lazy(
     )
 
 
-def fit_tiling(
-    shape: tuple[int, int],
-    depth: int,
-    *,
-    tile: Size | None,
-    block: Size | None,
-    target_tile: int,
-    target_block: int = TARGET_BLOCK,
-) -> Tiling:
-    """Return the tiling of a plane for what a caller asked, in pixels.
-
-    Raises
-    ------
-    InputError
-        A size is not positive.
-    """
-    for name, value in (("tile", tile), ("block", block)):
-        sizes = (value,) if isinstance(value, int) else value or ()
-        if any(size < 1 for size in sizes):
-            raise InputError(f"{name} is {value}; it has to be a positive number of pixels")
-    return Tiling.fit(
-        shape, depth, tile=tile, block=block, target_tile=target_tile, target_block=target_block
-    )
-
-
 def choose_limits(
     plane: Any, rule: IntensityRule | None, given: Sequence[tuple[float, float]] | None
 ) -> Any:
@@ -427,13 +395,6 @@ def _as_plane(array: Any, model: UNet) -> da.Array:
             f"choose channels, for example array[[0]]"
         )
     return plane
-
-
-def changed_size(asked: Size, used: tuple[int, int], tiling: Tiling) -> bool:
-    """Tell whether a size is not what was asked, beyond being cut to the plane."""
-    wanted = (asked, asked) if isinstance(asked, int) else asked
-    pairs = zip(wanted, used, tiling.shape, strict=True)
-    return any(w != u and min(w, u) < size for w, u, size in pairs)
 
 
 def _say_changed(name: str, asked: Size | None, used: tuple[int, int], tiling: Tiling) -> None:

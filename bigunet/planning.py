@@ -11,7 +11,13 @@ from typing import Literal
 import numpy as np
 
 from bigunet.cluster import EMBEDDED, Executor, Where
-from bigunet.cutting import choose_overlap, target_block, write_chunk
+from bigunet.cutting import (
+    changed_size,
+    choose_overlap,
+    fit_tiling,
+    target_block,
+    write_chunk,
+)
 from bigunet.errors import InputError, MemoryLimitError
 from bigunet.geometry import Span, Tiling
 from bigunet.images.image import Image
@@ -24,7 +30,7 @@ from bigunet.images.open import (
     image_planes,
     open_image,
 )
-from bigunet.inference import changed_size, fit_tiling, given_limits
+from bigunet.inference import given_limits
 from bigunet.instances.rules import Rules
 from bigunet.masking.plan import TISSUE, MaskPlan, plan_mask
 from bigunet.memory import Memory, choose_batch, project_memory, smaller_tiling
@@ -34,7 +40,7 @@ from bigunet.models.unet import UNet
 from bigunet.plan import Plan, by, gigabytes
 from bigunet.sites import Site, find_site, is_local
 from bigunet.sizes import Size, parse_area, parse_length
-from bigunet.tuning import fastest
+from bigunet.speed import fastest
 
 __all__ = ["Settings", "choose_save", "parse_region", "plan_run"]
 
@@ -115,6 +121,22 @@ def plan_run(
     BigunetError
         What was asked cannot work; says why and what would.
     """
+    plan = _plan(path, model, settings, executor)
+    try:
+        return _within_memory(plan, model)
+    except MemoryLimitError:
+        fitting = _fitting_tile(plan, model)
+        asked = settings.tile or settings.block or settings.overlap == "map_overlap"
+        if fitting is None or asked:
+            raise
+    smaller = replace(settings, tile=fitting, block=fitting, overlap="direct")
+    plan = _within_memory(_plan(path, model, smaller, executor), model)
+    note = f"tiles of {fitting} px, not the usual ones, for memory"
+    return replace(plan, notes=(*plan.notes, note))
+
+
+def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor | None) -> Plan:
+    """Decide everything but whether memory is enough."""
     image = open_image(path)
     card = model.card
     level, level_note = choose_level(image, settings.level, settings.pixel_size or card.pixel_size)
@@ -158,7 +180,7 @@ def plan_run(
         region=region and (region[0].slice, region[1].slice),
     )
     mask = _plan_mask(settings, image, level, allowed, [d.name for d in destinations])
-    plan = Plan(
+    return Plan(
         image=image,
         level=level,
         channels=channels,
@@ -187,17 +209,6 @@ def plan_run(
         memory=Memory(allowed=allowed, projected=0),
         notes=tuple(n for n in (level_note, site.note, *_size_notes(settings, tiling)) if n),
     )
-    try:
-        return _within_memory(plan, model)
-    except MemoryLimitError:
-        fitting = _fitting_tile(plan, model)
-        asked = settings.tile or settings.block or settings.overlap != "auto"
-        if fitting is None or asked:
-            raise
-        smaller = replace(settings, tile=fitting, block=fitting, overlap="direct")
-    note = f"tiles of {fitting} px, not {by(plan.tiling.tile)}, for memory"
-    plan = plan_run(path, model, smaller, executor)
-    return replace(plan, notes=(*plan.notes, note))
 
 
 def _plan_mask(

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask.config
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -15,7 +16,7 @@ settings.register_profile("dev", deadline=None, max_examples=25)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=25,
+    max_examples=50,
     derandomize=True,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
@@ -46,3 +47,11 @@ def _torch_by_default() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bigunet.models.runtimes._by_rule", lambda *_: "eager")
         yield
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return where choices of runtime and tile are stored, apart from this user's own."""
+    monkeypatch.setattr(dask.config, "PATH", str(tmp_path / "dask"))
+    with dask.config.set({"bigunet": {}}):
+        yield tmp_path / "dask" / "bigunet.yaml"

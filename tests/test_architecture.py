@@ -28,6 +28,8 @@ ROOMS = (
     "metrics",
     "models",
     "memory",
+    "cutting",
+    "speed",
     "tuning",
     "inference",
     "detection",
@@ -38,7 +40,6 @@ ROOMS = (
     "exports",
     "stages",
     "sites",
-    "cutting",
     "sizes",
     "staging",
     "plan",
@@ -56,7 +57,7 @@ ROOMS = (
 
 # Who may import a heavy package, and when it is not at import time but in a function.
 ONLY_IN = {
-    "torch": {"models", "training", "tuning", "inference"},
+    "torch": {"models", "training", "speed", "tuning", "inference"},
     "distributed": {"cluster", "pipeline"},
     "click": {"cli"},
 }

@@ -375,7 +375,11 @@ def test_where_nobody_asked_for_a_tile_one_that_fits_is_taken(tmp_path: Path) ->
     model = UNet(1, 2, width=48, depth=2)
     plan = plan_image(slide, model, memory_limit=760_000_000)
     assert plan.memory.projected <= plan.memory.allowed
-    assert f"tiles of {max(plan.tiling.tile)} px, not 500, for memory" in plan.notes
+    assert f"tiles of {max(plan.tiling.tile)} px, not the usual ones, for memory" in plan.notes
+    same = plan_image(slide, model, memory_limit=760_000_000, overlap="direct")
+    assert same.tiling == plan.tiling
+    with pytest.raises(MemoryLimitError, match="--tile"):
+        plan_image(slide, model, memory_limit=760_000_000, overlap="map_overlap")
 
 
 def test_fewer_blocks_at_a_time_where_memory_is_short_and_it_is_said(tmp_path: Path) -> None:

@@ -11,26 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slides import constant_speed_model, write_slide
 
-from bigunet.cutting import choose_overlap, pixels_decoded, write_chunk
 from bigunet.errors import InputError
 from bigunet.geometry import Span, Tiling
-from bigunet.images.open import image_planes, open_image
 from bigunet.pipeline import plan_image
 from bigunet.planning import parse_region
-
-
-@given(
-    st.integers(1, 5000), st.integers(1, 4), st.integers(1, 3000), st.none() | st.integers(1, 5000)
-)
-def test_write_units_divide_blocks_and_are_not_large(
-    size: int, depth: int, tile: int, block: int | None
-) -> None:
-    tiling = Tiling.fit(
-        (size, size), depth, tile=tile, block=block, target_tile=512, target_block=2048
-    )
-    for unit, whole, length in zip(write_chunk(tiling), tiling.block, tiling.shape, strict=True):
-        assert 1 <= unit <= 1024
-        assert whole % unit == 0 or unit == length
 
 
 @given(
@@ -71,26 +55,6 @@ def test_what_a_plan_counts_is_what_its_work_comes_to(
     assert plan.overlap == "direct" and plan.read_amplification == decoded / plan.pixels
 
 
-@given(
-    size=st.integers(1, 3000),
-    tile=st.integers(1, 300),
-    block=st.integers(1, 900),
-    chunks=st.tuples(st.integers(1, 700), st.integers(1, 700)),
-)
-def test_pixels_decoded_are_those_of_the_chunks_that_each_block_touches(
-    size: int, tile: int, block: int, chunks: tuple[int, int]
-) -> None:
-    tiling = Tiling.fit(
-        (size, size // 2 + 1), 2, tile=tile, block=block, target_tile=1, target_block=1
-    )
-    touched = 0
-    for part in tiling.blocks():
-        sides = zip(tiling.source(part), chunks, strict=True)
-        y, x = (len({i // chunk for i in range(s.start, s.stop)}) for s, chunk in sides)
-        touched += y * x * chunks[0] * chunks[1]
-    assert pixels_decoded(tiling, chunks) == touched
-
-
 def test_no_plan_walks_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def walk(*_: object) -> None:
         raise AssertionError("a million blocks were walked")
@@ -103,21 +67,6 @@ def test_no_plan_walks_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Tiling, "source", walk)
     plan = plan_image(slide, constant_speed_model(), block=1024, tile=512, memory_limit=10**10)
     assert plan.lines() and plan.as_dict()["blocks"] == 2**20 and plan.tiles == 2**22
-
-
-def test_overlap_is_direct_for_small_chunks_and_map_overlap_for_large_ones(tmp_path: Path) -> None:
-    pixels = np.zeros((3000, 3000), np.uint8)
-    fine = write_slide(tmp_path / "fine.zarr", pixels, "yx", chunk=256, levels=1)
-    coarse = write_slide(tmp_path / "coarse.zarr", pixels, "yx", chunk=3000, levels=1)
-    tiling = Tiling(shape=(3000, 3000), depth=3, tile=(128, 128), block=(256, 256))
-    chosen = {}
-    for path in (fine, coarse):
-        plane = image_planes(open_image(path), 0, (0,))[0]
-        chosen[path.stem] = choose_overlap("auto", tiling, plane, 1, 10**10)
-        assert choose_overlap("auto", tiling, plane, 1, 10**6) == "direct"
-        assert choose_overlap("map_overlap", tiling, plane, 1, 10**6) == "map_overlap"
-        assert choose_overlap("auto", tiling, plane, 1, 10**10, whole=False) == "direct"
-    assert chosen == {"fine": "direct", "coarse": "map_overlap"}
 
 
 def test_regions_lie_in_the_plane() -> None:
