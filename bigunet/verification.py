@@ -8,7 +8,7 @@ one class that touch have to have one id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ def verify_image(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Compute random windows across block seams again, in one piece, and compare.
 
@@ -111,6 +112,8 @@ def verify_image(
         How many windows, of 256 pixels a side.
     seed : int
         Chooses where they lie.
+    progress : callable, optional
+        Called with the windows done so far, and in all.
 
     Raises
     ------
@@ -140,13 +143,17 @@ def verify_image(
     limits = limits and tuple((lo, hi) for lo, hi in limits)
     rng = np.random.default_rng(seed)
     found = []
-    for window in _windows(tiling, _region(record, tiling), windows, rng):
+    for number, window in enumerate(_windows(tiling, _region(record, tiling), windows, rng)):
+        if progress:
+            progress(number, windows)
         at = int(rng.integers(len(planes)))
         stored = label_planes[at].read(window.y.slice, window.x.slice)[0]
         inside = None if mask is None else mask.read(at, window.y.slice, window.x.slice)
         found.append(
             _compare(window, planes[at], stored, objects, inside, tiling, by_tiles, by_one, limits)
         )
+    if progress:
+        progress(windows, windows)
     return _pooled(found)
 
 

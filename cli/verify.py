@@ -14,9 +14,10 @@ from .options import (
     labels_option,
     model_option,
     precision_option,
+    quiet_option,
     verbose_option,
 )
-from .report import echo
+from .report import Reporter, echo
 
 __all__ = ["verify"]
 
@@ -47,6 +48,7 @@ __all__ = ["verify"]
 @precision_option
 @json_option(RUNNING)
 @verbose_option(RUNNING)
+@quiet_option(RUNNING)
 def verify(
     image: str,
     *,
@@ -58,6 +60,7 @@ def verify(
     precision: str,
     as_json: bool,
     verbose: bool,
+    quiet: bool,
 ) -> None:
     """Compute windows across seams of a label of IMAGE again, in one piece, and compare.
 
@@ -66,9 +69,17 @@ def verify(
     """
     from bigunet.verification import verify_image
 
-    result = verify_image(
-        image, labels, model, windows=windows, seed=seed, device=device, precision=precision
-    )
+    with Reporter(quiet=quiet) as report:
+        result = verify_image(
+            image,
+            labels,
+            model,
+            windows=windows,
+            seed=seed,
+            device=device,
+            precision=precision,
+            progress=report.parts("verify"),
+        )
     echo(result, as_json=as_json)
     if not result.ok:
         raise click.exceptions.Exit(1)

@@ -196,4 +196,5 @@ def test_verify_exits_with_1_where_pixels_differ(monkeypatch: pytest.MonkeyPatch
     assert json.loads(done.stdout) == {"ok": ok}
     assert not done.stderr
     options = {"windows": 3, "seed": 0, "device": "auto", "precision": "auto"}
+    assert callable(calls[0][1].pop("progress"))
     assert calls == [(("a.zarr", "n", "m.pt"), options)]

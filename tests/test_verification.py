@@ -48,7 +48,11 @@ def test_planes_and_regions_are_followed(tmp_path: Path) -> None:
     slide = make_slide(tmp_path, (2, 3, 120, 130), "tzyx")
     model = random_model(2)
     segment_image(slide, model, region=((37, 90), (5, 101)), **QUICK)
-    result = verify_image(slide, "unet", model, windows=12)
+    told: list[tuple[int, ...]] = []
+    result = verify_image(
+        slide, "unet", model, windows=12, progress=lambda *counts: told.append(counts)
+    )
+    assert told == [(done, 12) for done in range(13)]
     assert result.ok and result.pixels == 12 * (90 - 37) * (101 - 5)
 
 
