@@ -43,7 +43,7 @@ demo: $(STAMP)
 	@echo "picture  $(DEMO)/overlay.png  <- open this"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(MAKE) lint
 
 lint: $(STAMP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_a_device_holds_the_pass_of_its_batch(
 
 
 @given(st.integers(1, 2000), st.integers(0, 2 * 10**11), precisions, st.booleans())
-def test_a_batch_is_the_largest_of_which_half_a_device_is_enough(
+def test_a_batch_is_the_largest_of_which_half_a_device_is_enough_and_that_fills_it(
     tile: int, device: int, precision: str, averaged: bool
 ) -> None:
     tiling = tiling_of(tile)
@@ -98,6 +99,7 @@ def test_a_batch_is_the_largest_of_which_half_a_device_is_enough(
         batch
         for batch in (1, 2, 4, 8)
         if 2 * device_memory(MODEL, tiling, batch, precision, averaged=averaged) <= device
+        and batch * math.prod(tiling.tile) <= 4 * 1024**2
     }
     found = choose_batch(MODEL, tiling, device, precision, averaged=averaged)
     assert found == max(fits, default=1)
