@@ -4,10 +4,12 @@ may change bits."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from bigunet.errors import InputError
 from bigunet.geometry import Span, Tiling
+from bigunet.images.decoded import KEPT_BYTES, is_kept
 from bigunet.images.open import Plane
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "changed_size",
     "choose_overlap",
     "fit_tiling",
+    "kept_bytes",
     "pixels_decoded",
     "target_block",
     "write_chunk",
@@ -103,7 +106,7 @@ def choose_overlap(
 ) -> str:
     """Return ``direct`` or ``map_overlap``, by projected cost where nobody chose.
 
-    Direct reads decode a chunk of the source for each block that touches it;
+    Direct reads decode a chunk of the source for each block that touches it, unless it is kept;
     map_overlap decodes each once but costs some 14 tasks a block, copies pixels, and holds most
     of a plane in memory. It computes whole blocks, so a region (``whole=False``) is
     read directly.
@@ -121,7 +124,7 @@ def choose_overlap(
         return "direct"
     itemsize = plane.dtype.itemsize * plane.shape[0]
     once = math.prod(tiling.shape) * itemsize
-    direct = pixels_decoded(tiling, plane.chunks) * itemsize / _DECODE_BYTES_PER_SECOND
+    direct = pixels_decoded(tiling, plane) * itemsize / _DECODE_BYTES_PER_SECOND
     tasks = tiling.block_count() * _OVERLAP_TASKS
     overlap = once / _DECODE_BYTES_PER_SECOND + once / _COPY_BYTES_PER_SECOND
     overlap += tasks * _SECONDS_PER_TASK
@@ -129,11 +132,49 @@ def choose_overlap(
     return "map_overlap" if fits and overlap < direct else "direct"
 
 
+def kept_bytes(plane: Plane) -> int:
+    """Return the bytes of decoded chunks that a process keeps between blocks, at most."""
+    pixel = plane.dtype.itemsize * plane.shape[0]
+    if not is_kept(pixel * math.prod(plane.decoded)):
+        return 0
+    sides = zip(plane.shape[1:], plane.decoded, strict=True)
+    return min(KEPT_BYTES, pixel * math.prod(-(-whole // chunk) * chunk for whole, chunk in sides))
+
+
 def pixels_decoded(
-    tiling: Tiling, chunks: tuple[int, int], region: tuple[Span, Span] | None = None
+    tiling: Tiling,
+    plane: Plane,
+    region: tuple[Span, Span] | None = None,
+    *,
+    processes: int = 1,
 ) -> int:
-    """Return the pixels of all chunks (Y, X) that blocks touch, once for each block that does."""
-    return math.prod(
-        sum((-(-span.stop // chunk) - span.start // chunk) * chunk for span in along)
-        for along, chunk in zip(tiling.sources(region), chunks, strict=True)
-    )
+    """Return the pixels of chunks that direct reads decode, at most.
+
+    Each chunk is decoded once where a process keeps those of a whole row of blocks, once for each
+    row of blocks where it keeps those of two blocks, else once for each block that touches it.
+    Of several processes it is not known which takes which block.
+    """
+    touched = [
+        [Span(span.start // size, -(-span.stop // size)) for span in along]
+        for along, size in zip(tiling.sources(region), plane.decoded, strict=True)
+    ]
+    each = [sum(span.size for span in along) for along in touched]
+    once = [_covered(along) for along in touched]
+    tallest, widest = (max(span.size for span in along) for along in touched)
+    chunk = math.prod(plane.decoded)
+    pixel = plane.dtype.itemsize * plane.shape[0]
+    kept = kept_bytes(plane) // (pixel * chunk) if processes == 1 else 0
+    if tallest * once[1] <= kept:
+        return math.prod(once) * chunk
+    if 2 * tallest * widest <= kept:
+        return each[0] * once[1] * chunk
+    return math.prod(each) * chunk
+
+
+def _covered(spans: Sequence[Span]) -> int:
+    """Return how many numbers lie in one of the spans, whose starts and stops ascend."""
+    total = end = 0
+    for span in spans:
+        total += span.stop - max(span.start, end)
+        end = span.stop
+    return total

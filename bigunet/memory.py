@@ -179,6 +179,7 @@ def project_memory(
     source_chunk: tuple[int, int],
     result_bytes: int,
     workers: int,
+    kept: int = 0,
     whole_plane: bool = False,
     averaged: bool = False,
     rules: Rules | None = None,
@@ -197,6 +198,8 @@ def project_memory(
         Bytes per output pixel of all that is saved.
     workers : int
         Blocks at work at once; one forward pass at a time.
+    kept : int
+        Bytes of decoded chunks that are kept for other blocks.
     whole_plane : bool
         Dask's overlap holds most of the plane.
     averaged : bool
@@ -226,6 +229,10 @@ def project_memory(
     source = pixel * (height + 2 * tiling.halo[0]) * (width + 2 * tiling.halo[1])
     source = max(source, pixel * tile_pixels)
     decoded = pixel * _DECODED_AT_ONCE * math.prod(source_chunk)
+    if kept:
+        # Chunks are read whole, and there is the window that is cut from them.
+        sides = zip(tiling.largest_block, tiling.halo, source_chunk, tiling.shape, strict=True)
+        decoded += pixel * math.prod(min(b + 2 * (h + c), whole) for b, h, c, whole in sides)
     # The window and its decoded chunks; the result and its encoded copy.
     per_block = 2 * source + decoded + 2 * result_bytes * height * width + 5 * pixel * tile_pixels
     plane = 3 * pixel * math.prod(tiling.shape) if whole_plane else 0
@@ -234,7 +241,7 @@ def project_memory(
         labelling = _LABEL_BYTES * height * width
         assembling = workers * _assembly_bytes(rules, (height, width))
         assembling += pixels // _PIXELS_OF_AN_OBJECT * _BYTES_OF_AN_OBJECT
-    run = max(forward + workers * (per_block + labelling) + plane, assembling)
+    run = max(forward + workers * (per_block + labelling) + plane + kept, assembling)
     # Intensities are measured before the first block, so the two do not add up.
     sample = 2 * pixel * min(math.prod(tiling.shape), WINDOWS * WINDOW**2)
     return _RUNTIME_BYTES + _COPIES_OF_WEIGHTS[runtime] * network + max(run, sample)

@@ -126,10 +126,11 @@ class Plan:
 
     @property
     def read_amplification(self) -> float:
-        """How often a pixel is decoded: whole chunks are, for each block that touches them."""
+        """How often a pixel is decoded, at most: whole chunks are."""
         if self.overlap == "map_overlap":
             return 1.0
-        decoded = pixels_decoded(self.tiling, self.planes[0].chunks, self.region)
+        first, processes = self.planes[0], self.processes
+        decoded = pixels_decoded(self.tiling, first, self.region, processes=processes)
         return decoded * len(self.planes) / self.pixels
 
     @property

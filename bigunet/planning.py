@@ -15,6 +15,7 @@ from bigunet.cutting import (
     changed_size,
     choose_overlap,
     fit_tiling,
+    kept_bytes,
     target_block,
     write_chunk,
 )
@@ -314,7 +315,8 @@ def _project(plan: Plan, model: UNet) -> Plan:
         plan.tiling,
         channels=plane.shape[0],
         itemsize=plane.dtype.itemsize,
-        source_chunk=plane.chunks,
+        source_chunk=plane.decoded,
+        kept=kept_bytes(plane) if plan.overlap == "direct" else 0,
         result_bytes=sum(o.channels * np.dtype(o.dtype).itemsize for o in outputs),
         workers=-(-plan.workers // plan.processes),
         whole_plane=plan.overlap == "map_overlap",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, TypeAlias
 
@@ -12,7 +12,8 @@ import numpy as np
 from bigunet.assembly import read_staged, stage_classes
 from bigunet.cluster import Executor, Steps, Task, task
 from bigunet.errors import RunError
-from bigunet.geometry import Block, Tiling
+from bigunet.geometry import Block, Span, Tiling
+from bigunet.images.decoded import DecodedChunks
 from bigunet.images.intensity import Limits
 from bigunet.images.open import Plane
 from bigunet.images.output import Output, check_writable, read_window, write_window
@@ -207,12 +208,17 @@ class _BlockWork:
     predictor: Predictor
     limits: Limits | None
     results: _Results
+    source: DecodedChunks = field(default_factory=DecodedChunks)
 
     def read(self, at: int, plane: Plane, block: Block) -> tuple[np.ndarray, str]:
         """Return the pixels that a block is made of, and their digest."""
-        y, x = self.tiling.source(block)
-        pixels = plane.read(y.slice, x.slice)
+        pixels = self.source.read(plane, self.tiling.source(block), self._alone(block))
         return pixels, self.results.input_digest(pixels, at, block)
+
+    def _alone(self, block: Block) -> tuple[Span, Span]:
+        """Return the rows and columns of a block that lie in the halo of no other."""
+        (y, x), (halo_y, halo_x) = (block.y, block.x), self.tiling.halo
+        return Span(y.start + halo_y, y.stop - halo_y), Span(x.start + halo_x, x.stop - halo_x)
 
     def predict(self, pixels: np.ndarray, block: Block) -> dict[str, np.ndarray]:
         """Return what the network gives for a block."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,20 @@ from slides import write_slide
 
 from bigunet.cutting import choose_overlap, pixels_decoded, write_chunk
 from bigunet.geometry import Tiling
-from bigunet.images.open import image_planes, open_image
+from bigunet.images.open import Plane, image_planes, open_image
+
+PLANE = Plane(
+    store="nowhere",
+    key="0",
+    zarr_format=3,
+    axes="yx",
+    channels=(0,),
+    index=(),
+    shape=(1, 1, 1),
+    dtype=np.dtype(np.uint8),
+    chunks=(1, 1),
+    decoded=(1, 1),
+)
 
 
 @given(
@@ -34,7 +48,7 @@ def test_write_units_divide_blocks_and_are_not_large(
     block=st.integers(1, 900),
     chunks=st.tuples(st.integers(1, 700), st.integers(1, 700)),
 )
-def test_pixels_decoded_are_those_of_the_chunks_that_each_block_touches(
+def test_pixels_decoded_are_those_of_the_chunks_that_each_block_touches_if_none_are_kept(
     size: int, tile: int, block: int, chunks: tuple[int, int]
 ) -> None:
     tiling = Tiling.fit(
@@ -45,13 +59,16 @@ def test_pixels_decoded_are_those_of_the_chunks_that_each_block_touches(
         sides = zip(tiling.source(part), chunks, strict=True)
         y, x = (len({i // chunk for i in range(s.start, s.stop)}) for s, chunk in sides)
         touched += y * x * chunks[0] * chunks[1]
-    assert pixels_decoded(tiling, chunks) == touched
+    plane = replace(PLANE, shape=(1, *tiling.shape), chunks=chunks, decoded=chunks)
+    assert pixels_decoded(tiling, plane, processes=2) == touched
+    assert pixels_decoded(tiling, replace(plane, dtype=np.dtype("V1000000000"))) == touched
 
 
 def test_overlap_is_direct_for_small_chunks_and_map_overlap_for_large_ones(tmp_path: Path) -> None:
     pixels = np.zeros((3000, 3000), np.uint8)
     fine = write_slide(tmp_path / "fine.zarr", pixels, "yx", chunk=256, levels=1)
-    coarse = write_slide(tmp_path / "coarse.zarr", pixels, "yx", chunk=3000, levels=1)
+    large = pixels.astype(np.uint32)  # in chunks that no process keeps
+    coarse = write_slide(tmp_path / "coarse.zarr", large, "yx", chunk=3000, levels=1)
     tiling = Tiling(shape=(3000, 3000), depth=3, tile=(128, 128), block=(256, 256))
     chosen = {}
     for path in (fine, coarse):

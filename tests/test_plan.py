@@ -47,12 +47,13 @@ def test_what_a_plan_counts_is_what_its_work_comes_to(
     assert plan.pixels == sum(b.y.size * b.x.size for b in blocks)
     assert plan.tiles == sum(len(list(tiling.tiles(block))) for block in blocks)
     assert plan.bytes_read == 2 * 2 * sum(y.size * x.size for y, x in sources)
-    (height, width), decoded = plan.planes[0].chunks, 0
+    (height, width), decoded = plan.planes[0].decoded, set()
     for y, x in sources:
         rows = {row // height for row in range(y.start, y.stop)}
-        columns = {column // width for column in range(x.start, x.stop)}
-        decoded += len(rows) * height * len(columns) * width
-    assert plan.overlap == "direct" and plan.read_amplification == decoded / plan.pixels
+        decoded |= {(row, column // width) for column in range(x.start, x.stop) for row in rows}
+    assert plan.overlap == "direct"
+    decoded_pixels = len(plan.planes) * len(decoded) * height * width
+    assert plan.read_amplification == decoded_pixels / plan.pixels
 
 
 def test_no_plan_walks_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

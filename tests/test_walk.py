@@ -69,6 +69,7 @@ def store(folder: Path, labels: np.ndarray, chunk: int = 8) -> tuple[Plane, ...]
             shape=(1, *labels.shape[-2:]),
             dtype=labels.dtype,
             chunks=(chunk, chunk),
+            decoded=(chunk, chunk),
         )
         for index in np.ndindex(labels.shape[:-2])
     )

@@ -52,6 +52,8 @@ class Plane:
     """In native byte order."""
     chunks: tuple[int, int]
     """(Y, X) of what is stored in one piece, cut to the shape: the shard where there is one."""
+    decoded: tuple[int, int]
+    """(Y, X) of what is decoded in one piece, cut to the shape: the chunk, also in a shard."""
 
     def read(self, y: slice, x: slice) -> npt.NDArray[Any]:
         """Read a window.
@@ -131,7 +133,8 @@ def image_planes(image: Image, level: int, channels: Sequence[int]) -> tuple[Pla
         index=(),
         shape=(len(chosen), facts.shape[-2], facts.shape[-1]),
         dtype=np.dtype(facts.dtype),
-        chunks=(min(facts.stored[-2], facts.shape[-2]), min(facts.stored[-1], facts.shape[-1])),
+        chunks=_cut(facts.stored, facts.shape),
+        decoded=_cut(facts.chunks, facts.shape),
     )
     sizes = [n for name, n in zip(names, facts.shape, strict=True) if name not in "cyx"]
     return tuple(replace(first, index=index) for index in itertools.product(*map(range, sizes)))
@@ -160,6 +163,11 @@ def _fetch(plane: Plane, y: slice, x: slice) -> npt.NDArray[Any]:
     selection: Any = tuple(pick[a] if a in pick else next(index) for a in plane.axes)
     found = array[selection] if is_run else array.oindex[selection]
     return np.asarray(found, dtype=plane.dtype).reshape(len(channels), *np.shape(found)[-2:])
+
+
+def _cut(chunks: Sequence[int], shape: Sequence[int]) -> tuple[int, int]:
+    """Return the (Y, X) of chunks, no larger than the plane."""
+    return min(chunks[-2], shape[-2]), min(chunks[-1], shape[-1])
 
 
 def _window(pixels: slice, size: int) -> slice:

@@ -1,0 +1,221 @@
+"""Chunks that several blocks need, decoded once.
+
+Blocks overlap by their halos, and rarely end where chunks do; so chunks at their borders are
+needed by up to four of them, and a codec gives whole chunks only. In each process those chunks
+are kept for a while, at most so many bytes of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from itertools import groupby, pairwise, product
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from bigunet.geometry import Span
+from bigunet.images.planes import Plane
+
+__all__ = ["KEPT_BYTES", "DecodedChunks", "is_kept"]
+
+KEPT_BYTES = 2**28
+"""Of decoded chunks in a process, at most."""
+
+# A few chunks that fill the room would push each other out before anyone needs them again.
+_LEAST_CHUNKS = 16
+
+Pixels: TypeAlias = npt.NDArray[Any]
+_Window: TypeAlias = tuple[Span, Span]
+_Place: TypeAlias = tuple[int, int]
+
+
+def is_kept(chunk_bytes: int, room: int = KEPT_BYTES) -> bool:
+    """Tell whether chunks of so many bytes are kept at all."""
+    return _LEAST_CHUNKS * chunk_bytes <= room
+
+
+class DecodedChunks:
+    """Reads windows of the planes of one run, and keeps what their neighbours need too.
+
+    Safe to use from several threads: who needs a chunk that another is about to decode waits for
+    it. Copies that are sent to other processes are empty.
+
+    Parameters
+    ----------
+    room : int
+        Bytes of chunks that are kept; those that were not needed for longest give way.
+    """
+
+    def __init__(self, room: int = KEPT_BYTES) -> None:
+        self._room, self._bytes = room, 0
+        self._kept: OrderedDict[tuple[Any, ...], Future[Pixels]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[DecodedChunks], tuple[int]]:
+        return DecodedChunks, (self._room,)
+
+    def read(self, plane: Plane, window: _Window, alone: _Window) -> Pixels:
+        """Read a window of a plane.
+
+        Parameters
+        ----------
+        plane : Plane
+            All planes have the same channels and chunks.
+        window : (Span, Span)
+            Rows and columns, inside of the plane.
+        alone : (Span, Span)
+            Those of them that nobody else is going to ask for; may be empty.
+
+        Returns
+        -------
+        (C, h, w) array
+
+        Raises
+        ------
+        RunError
+            A chunk cannot be read; see `Plane.read`.
+        """
+        if not is_kept(_chunk_bytes(plane), self._room):
+            return plane.read(window[0].slice, window[1].slice)
+        mine, theirs = self._share_out(plane, window, alone)
+        found = np.empty((plane.shape[0], *(span.size for span in window)), plane.dtype)
+        try:
+            for part in _rectangles(mine):
+                self._decode(plane, part, mine, found, window)
+        except BaseException as error:
+            self._forget(plane, mine, error)
+            raise
+        try:
+            # Not before all that others may wait for is decoded: nobody waits in a circle.
+            for place, chunk in theirs.items():
+                _fill(found, window, chunk.result(), _corner(plane, place))
+        except Exception:
+            # Another's failure; this one tries for itself, and may say what is wrong.
+            return plane.read(window[0].slice, window[1].slice)
+        return found
+
+    def _share_out(
+        self, plane: Plane, window: _Window, alone: _Window
+    ) -> tuple[dict[_Place, Future[Pixels] | None], dict[_Place, Future[Pixels]]]:
+        """Return the chunks to decode, with what others may wait for, and those of others."""
+        mine: dict[_Place, Future[Pixels] | None] = {}
+        theirs: dict[_Place, Future[Pixels]] = {}
+        with self._lock:
+            for place in _places(plane, window):
+                key = (plane.index, place)
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    theirs[place] = self._kept[key]
+                elif _within(_extent(plane, place), alone):
+                    mine[place] = None
+                else:
+                    mine[place] = self._kept[key] = Future()
+        return mine, theirs
+
+    def _decode(
+        self,
+        plane: Plane,
+        part: _Window,
+        mine: dict[_Place, Future[Pixels] | None],
+        found: Pixels,
+        window: _Window,
+    ) -> None:
+        """Read a rectangle of chunks at once, and hand out those that are waited for."""
+        rows, columns = (
+            Span(span.start * size, min(span.stop * size, whole))
+            for span, size, whole in zip(part, plane.decoded, plane.shape[1:], strict=True)
+        )
+        pixels = plane.read(rows.slice, columns.slice)
+        _fill(found, window, pixels, (rows.start, columns.start))
+        for place, waited_for in mine.items():
+            if waited_for is not None and _lies_in(place, part):
+                y, x = _extent(plane, place)
+                y, x = y.shift(-rows.start), x.shift(-columns.start)
+                self._keep((plane.index, place), waited_for, pixels[:, y.slice, x.slice].copy())
+
+    def _keep(self, key: tuple[Any, ...], waited_for: Future[Pixels], chunk: Pixels) -> None:
+        with self._lock:
+            waited_for.set_result(chunk)
+            self._bytes += chunk.nbytes
+            while self._bytes > self._room:
+                oldest = next(k for k, one in self._kept.items() if one.done())
+                self._bytes -= self._kept.pop(oldest).result().nbytes
+
+    def _forget(
+        self, plane: Plane, mine: dict[_Place, Future[Pixels] | None], error: BaseException
+    ) -> None:
+        """Let go of what was not decoded, and tell those who wait for it."""
+        for place, waited_for in mine.items():
+            if waited_for is not None and not waited_for.done():
+                with self._lock:
+                    self._kept.pop((plane.index, place), None)
+                waited_for.set_exception(error)
+
+
+def _chunk_bytes(plane: Plane) -> int:
+    return plane.shape[0] * plane.decoded[0] * plane.decoded[1] * plane.dtype.itemsize
+
+
+def _places(plane: Plane, window: _Window) -> Iterator[_Place]:
+    """Yield the rows and columns of the chunks that a window touches."""
+    rows, columns = (
+        range(span.start // size, -(-span.stop // size))
+        for span, size in zip(window, plane.decoded, strict=True)
+    )
+    yield from product(rows, columns)
+
+
+def _corner(plane: Plane, place: _Place) -> tuple[int, int]:
+    return place[0] * plane.decoded[0], place[1] * plane.decoded[1]
+
+
+def _extent(plane: Plane, place: _Place) -> _Window:
+    """Return the rows and columns of a chunk, cut to the plane."""
+    y, x = (
+        Span(start, min(start + size, whole))
+        for start, size, whole in zip(
+            _corner(plane, place), plane.decoded, plane.shape[1:], strict=True
+        )
+    )
+    return y, x
+
+
+def _lies_in(place: _Place, part: _Window) -> bool:
+    return all(span.start <= at < span.stop for at, span in zip(place, part, strict=True))
+
+
+def _within(inner: _Window, outer: _Window) -> bool:
+    pairs = zip(inner, outer, strict=True)
+    return all(o.start <= i.start and i.stop <= o.stop for i, o in pairs)
+
+
+def _rectangles(places: Iterable[_Place]) -> Iterator[_Window]:
+    """Yield rectangles of chunks that make up the places, each of them as high as it goes."""
+    runs: dict[Span, list[int]] = {}
+    for row, group in groupby(sorted(places), key=lambda place: place[0]):
+        for columns in _runs([column for _, column in group]):
+            runs.setdefault(columns, []).append(row)
+    for columns, rows in runs.items():
+        for span in _runs(rows):
+            yield span, columns
+
+
+def _runs(numbers: list[int]) -> Iterator[Span]:
+    """Yield runs of ascending numbers without a hole."""
+    ends = [0, *(i for i, (a, b) in enumerate(pairwise(numbers), 1) if b != a + 1), len(numbers)]
+    for first, stop in pairwise(ends):
+        yield Span(numbers[first], numbers[stop - 1] + 1)
+
+
+def _fill(found: Pixels, window: _Window, pixels: Pixels, corner: tuple[int, int]) -> None:
+    """Copy what pixels (C, Y, X) that lie at a corner have of a window."""
+    here, there = [slice(None)], [slice(None)]
+    for span, start, size in zip(window, corner, pixels.shape[1:], strict=True):
+        both = Span(start, start + size).cut(span)
+        here.append(both.shift(-span.start).slice)
+        there.append(both.shift(-start).slice)
+    found[tuple(here)] = pixels[tuple(there)]
