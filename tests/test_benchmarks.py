@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks import (
     bench_em,
+    bench_five_images,
     bench_learning_curve,
     bench_recipes,
     bench_robustness,
@@ -125,6 +126,13 @@ def test_numbers_of_images_are_compared(run_trial: Run, few_nuclei: Path) -> Non
     sizes = ("--images", 2, "--seeds", 1, *TINY)
     saved = run_trial(bench_learning_curve, "--data", few_nuclei, *sizes, "--save", "trial")
     assert [one["elastic"] for one in saved["runs"]] == [10.0, 0.0]
+
+
+def test_the_readme_is_followed(run_trial: Run, few_nuclei: Path) -> None:
+    short = ("--epochs", 1, "--steps", 1, "--tile", 20, "--width", 2)
+    saved = run_trial(bench_five_images, "--data", few_nuclei, *short, "--save", "trial")
+    (one,) = saved["runs"]
+    assert one["images"] > 0 and one["annotated"] <= 5
 
 
 def test_recipes_are_compared(
