@@ -12,7 +12,7 @@ import numpy as np
 from bigunet.assembly import read_staged, stage_classes
 from bigunet.cluster import Executor, Steps, Task, task
 from bigunet.errors import RunError
-from bigunet.geometry import Block, Span, Tiling
+from bigunet.geometry import Block, Tiling
 from bigunet.images.decoded import DecodedChunks
 from bigunet.images.intensity import Limits
 from bigunet.images.open import Plane
@@ -95,7 +95,7 @@ def block_tasks(
 
 def check_tasks(plan: Plan, done: Mapping[int, Done], executor: Executor) -> Iterator[Task]:
     """Yield the tasks that look at blocks on record; each gives a `BlockChecked`."""
-    shared = executor.share((plan.tiling, plan.overlap, _Results.of(plan)))
+    shared = executor.share((plan.tiling, plan.overlap, _Results.of(plan), DecodedChunks()))
     for number, at, plane, block in plan.work():
         if number in done:
             where = block_text(plane, block)
@@ -212,13 +212,8 @@ class _BlockWork:
 
     def read(self, at: int, plane: Plane, block: Block) -> tuple[np.ndarray, str]:
         """Return the pixels that a block is made of, and their digest."""
-        pixels = self.source.read(plane, self.tiling.source(block), self._alone(block))
+        pixels = self.source.read(plane, self.tiling.source(block), self.tiling.alone(block))
         return pixels, self.results.input_digest(pixels, at, block)
-
-    def _alone(self, block: Block) -> tuple[Span, Span]:
-        """Return the rows and columns of a block that lie in the halo of no other."""
-        (y, x), (halo_y, halo_x) = (block.y, block.x), self.tiling.halo
-        return Span(y.start + halo_y, y.stop - halo_y), Span(x.start + halo_x, x.stop - halo_x)
 
     def predict(self, pixels: np.ndarray, block: Block) -> dict[str, np.ndarray]:
         """Return what the network gives for a block."""
@@ -305,15 +300,20 @@ def _write_layers(
 
 
 def _check(
-    shared: tuple[Tiling, str, _Results], done: Done, at: int, plane: Plane, block: Block
+    shared: tuple[Tiling, str, _Results, DecodedChunks],
+    done: Done,
+    at: int,
+    plane: Plane,
+    block: Block,
 ) -> BlockChecked:
     """Read the pixels of a block and its result again, and compare them with the record."""
-    tiling, overlap, results = shared
+    tiling, overlap, results, source = shared
     whole = tiling.block_at(block.index)
     # What its digest is of: all that a direct read brings, or the chunk of map_overlap.
-    y, x = tiling.source(block) if overlap == "direct" else (whole.y, whole.x)
+    window = tiling.source(block) if overlap == "direct" else (whole.y, whole.x)
+    pixels = source.read(plane, window, tiling.alone(block))
     where = block_text(plane, block)
-    if results.input_digest(plane.read(y.slice, x.slice), at, block) != done.input:
+    if results.input_digest(pixels, at, block) != done.input:
         return BlockChecked(number=done.number, pixels=block.pixels, state="changed", where=where)
     try:
         record, output = results.read(at, plane, block)

@@ -31,6 +31,9 @@ _LEAST_CHUNKS = 16
 Pixels: TypeAlias = npt.NDArray[Any]
 _Window: TypeAlias = tuple[Span, Span]
 _Place: TypeAlias = tuple[int, int]
+"""Row and column of a chunk."""
+_Mine: TypeAlias = dict[_Place, Future[Pixels] | None]
+"""Chunks to decode, with what others may wait for; None where nobody else needs them."""
 
 
 def is_kept(chunk_bytes: int, room: int = KEPT_BYTES) -> bool:
@@ -100,9 +103,9 @@ class DecodedChunks:
 
     def _share_out(
         self, plane: Plane, window: _Window, alone: _Window
-    ) -> tuple[dict[_Place, Future[Pixels] | None], dict[_Place, Future[Pixels]]]:
-        """Return the chunks to decode, with what others may wait for, and those of others."""
-        mine: dict[_Place, Future[Pixels] | None] = {}
+    ) -> tuple[_Mine, dict[_Place, Future[Pixels]]]:
+        """Return the chunks to decode, and those that others decode or have decoded."""
+        mine: _Mine = {}
         theirs: dict[_Place, Future[Pixels]] = {}
         with self._lock:
             for place in _places(plane, window):
@@ -120,7 +123,7 @@ class DecodedChunks:
         self,
         plane: Plane,
         part: _Window,
-        mine: dict[_Place, Future[Pixels] | None],
+        mine: _Mine,
         found: Pixels,
         window: _Window,
     ) -> None:
@@ -145,9 +148,7 @@ class DecodedChunks:
                 oldest = next(k for k, one in self._kept.items() if one.done())
                 self._bytes -= self._kept.pop(oldest).result().nbytes
 
-    def _forget(
-        self, plane: Plane, mine: dict[_Place, Future[Pixels] | None], error: BaseException
-    ) -> None:
+    def _forget(self, plane: Plane, mine: _Mine, error: BaseException) -> None:
         """Let go of what was not decoded, and tell those who wait for it."""
         for place, waited_for in mine.items():
             if waited_for is not None and not waited_for.done():

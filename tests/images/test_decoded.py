@@ -86,6 +86,11 @@ def test_windows_are_those_of_the_array(
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(read, blocks))
+    for one in blocks:
+        y, x = tiling.alone(one)
+        true_y, true_x = alone(tiling, one)
+        assert y.size <= 0 or true_y.cut(y) == y
+        assert x.size <= 0 or true_x.cut(x) == x
     assert reader._bytes == sum(one.result().nbytes for one in reader._kept.values()) <= room
 
 
