@@ -47,13 +47,21 @@ class Image:
     group: str
     domain: str
     channels: int
+    height: int
 
 
 def nuclei_images(data: Path, subset: str, *domains: str) -> list[Image]:
     """Return the nuclei images of a subset, and of some domains only."""
     with (data / "split.csv").open(newline="", encoding="utf-8") as file:
         rows = [
-            Image(r["name"], r["subset"], r["group"], r["domain"], int(r["channels"]))
+            Image(
+                r["name"],
+                r["subset"],
+                r["group"],
+                r["domain"],
+                int(r["channels"]),
+                int(r["height"]),
+            )
             for r in csv.DictReader(file)
         ]
     return [r for r in rows if r.subset == subset and (not domains or r.domain in domains)]
