@@ -19,13 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import bigunet
 
 from .bench_learning_curve import choose
 from .measure import save_results
-from .trials import DATA, Image, hold_back, nuclei_images, object_figures, score_objects
+from .trials import DATA, Image, hold_back, nuclei_images, object_figures, score_model
 
 IMAGES = 5
 
@@ -57,12 +55,7 @@ def run(data: Path, height: int | None, seed: int, options: Sequence[str]) -> di
         fill(Path(folder, "cells"), data, chosen)
         path, seconds = train(Path(folder), options)
         model = bigunet.load_model(path)
-
-    def segment(pixels: np.ndarray) -> np.ndarray:
-        ids: np.ndarray = bigunet.objects(pixels, model)[0].compute()
-        return ids
-
-    figures = object_figures(score_objects(data, held, segment))
+    figures = object_figures(score_model(data, held, model))
     return {
         "height": height,
         "seed": seed,

@@ -28,7 +28,6 @@ from bigunet.instances.lazy import lazy_objects
 from bigunet.instances.rules import Rules
 from bigunet.metrics.contingency import count_pairs
 from bigunet.metrics.objects import ObjectCounts, count_objects
-from bigunet.metrics.report import Evaluation
 from bigunet.models.checkpoint import WEIGHTS, describe_model
 from bigunet.models.unet import UNet
 from bigunet.training.files import read_image, read_mask
@@ -40,7 +39,7 @@ from .trials import (
     hold_back,
     nuclei_images,
     object_figures,
-    score_objects,
+    score_model,
     write_table,
 )
 
@@ -79,16 +78,6 @@ def train(data: Path, recipe: Recipe, output: Path, table: Path) -> None:
     command = ["train", str(data), "--output", str(output), "--val", str(table), *options]
     call = "from bigunet.cli.main import main; main()"
     subprocess.run([sys.executable, "-c", call, *command], check=True)
-
-
-def score(data: Path, images: list[Image], model: UNet, min_area: int) -> Evaluation:
-    """Score a model on images that have its channels."""
-
-    def segment(pixels: np.ndarray) -> np.ndarray:
-        ids: np.ndarray = bigunet.objects(pixels, model, min_area=min_area)[0].compute()
-        return ids
-
-    return score_objects(data, images, segment)
 
 
 def ap_text(figures: dict[str, Any]) -> str:
@@ -148,7 +137,7 @@ def main() -> None:
         images = nuclei_images(given.data, "val", domain)
         images = [image for image in images if image.channels == model.in_channels]
         if images:
-            figures[domain] = object_figures(score(given.data, images, model, area))
+            figures[domain] = object_figures(score_model(given.data, images, model, min_area=area))
             print(domain, ap_text(figures[domain]))
     output.parent.mkdir(parents=True, exist_ok=True)
     bigunet.save_model(model, output, name=given.model, class_names=("background", "nucleus"))

@@ -19,6 +19,7 @@ import torch
 
 import bigunet
 from bigunet.metrics.report import Evaluation
+from bigunet.models.unet import UNet
 from bigunet.training.files import read_image
 from bigunet.training.settings import Training
 
@@ -29,7 +30,7 @@ __all__ = [
     "nuclei_images",
     "object_figures",
     "run_side_by_side",
-    "score_objects",
+    "score_model",
     "train_and_score",
     "write_table",
 ]
@@ -111,30 +112,21 @@ def train_and_score(
             val_share=0,
         )
         model = bigunet.load_model(trained.path)
-
-    def segment(pixels: np.ndarray) -> np.ndarray:
-        ids: np.ndarray = bigunet.objects(pixels, model)[0].compute()
-        return ids
-
-    figures = object_figures(score_objects(data, held, segment))
+    figures = object_figures(score_model(data, held, model))
     return {**figures, "train_seconds": round(trained.epochs[0].seconds, 1)}
 
 
-def score_objects(
-    data: Path,
-    images: Sequence[Image],
-    segment: Callable[[np.ndarray], np.ndarray],
+def score_model(
+    data: Path, images: Sequence[Image], model: UNet, *, min_area: int = 0
 ) -> Evaluation:
-    """Segment images into objects and score them with ``bigunet.evaluate``, pooled.
-
-    ``segment`` takes (C, Y, X) pixels as stored and returns (Y, X) ids.
-    """
+    """Segment images into objects and score them with ``bigunet.evaluate``, pooled."""
     with tempfile.TemporaryDirectory() as folder:
         found, truth = Path(folder, "found"), Path(folder, "truth")
         found.mkdir()
         truth.mkdir()
         for image in images:
-            ids = segment(read_image(data / "image" / f"{image.name}.png"))
+            pixels = read_image(data / "image" / f"{image.name}.png")
+            ids = bigunet.objects(pixels, model, min_area=min_area)[0].compute()
             tifffile.imwrite(found / f"{image.name}.tif", np.asarray(ids, np.uint16))
             shutil.copy(data / "label" / f"{image.name}.png", truth)
         return bigunet.evaluate(found, truth, kind="instances")
