@@ -241,7 +241,9 @@ def project_memory(
         labelling = _LABEL_BYTES * height * width
         assembling = workers * _assembly_bytes(rules, (height, width))
         assembling += pixels // _PIXELS_OF_AN_OBJECT * _BYTES_OF_AN_OBJECT
-    run = max(forward + workers * (per_block + labelling) + plane + kept, assembling)
+    run = max(forward + workers * (per_block + labelling) + plane, assembling)
+    # Workers of a cluster let go of chunks when the run ends.
+    run += kept
     # Intensities are measured before the first block, so the two do not add up.
     sample = 2 * pixel * min(math.prod(tiling.shape), WINDOWS * WINDOW**2)
     return _RUNTIME_BYTES + _COPIES_OF_WEIGHTS[runtime] * network + max(run, sample)

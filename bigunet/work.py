@@ -95,7 +95,7 @@ def block_tasks(
 
 def check_tasks(plan: Plan, done: Mapping[int, Done], executor: Executor) -> Iterator[Task]:
     """Yield the tasks that look at blocks on record; each gives a `BlockChecked`."""
-    shared = executor.share((plan.tiling, plan.overlap, _Results.of(plan), DecodedChunks()))
+    shared = executor.share((plan.tiling, plan.overlap, _Results.of(plan)))
     for number, at, plane, block in plan.work():
         if number in done:
             where = block_text(plane, block)
@@ -300,20 +300,15 @@ def _write_layers(
 
 
 def _check(
-    shared: tuple[Tiling, str, _Results, DecodedChunks],
-    done: Done,
-    at: int,
-    plane: Plane,
-    block: Block,
+    shared: tuple[Tiling, str, _Results], done: Done, at: int, plane: Plane, block: Block
 ) -> BlockChecked:
     """Read the pixels of a block and its result again, and compare them with the record."""
-    tiling, overlap, results, source = shared
+    tiling, overlap, results = shared
     whole = tiling.block_at(block.index)
     # What its digest is of: all that a direct read brings, or the chunk of map_overlap.
-    window = tiling.source(block) if overlap == "direct" else (whole.y, whole.x)
-    pixels = source.read(plane, window, tiling.alone(block))
+    y, x = tiling.source(block) if overlap == "direct" else (whole.y, whole.x)
     where = block_text(plane, block)
-    if results.input_digest(pixels, at, block) != done.input:
+    if results.input_digest(plane.read(y.slice, x.slice), at, block) != done.input:
         return BlockChecked(number=done.number, pixels=block.pixels, state="changed", where=where)
     try:
         record, output = results.read(at, plane, block)

@@ -17,6 +17,7 @@ from strategies import random_model
 
 from bigunet import UNet
 from bigunet.geometry import Tiling, input_size, legal_output
+from bigunet.instances.rules import Rules
 from bigunet.memory import (
     choose_batch,
     device_memory,
@@ -104,6 +105,27 @@ def test_a_batch_is_the_largest_of_which_half_a_device_is_enough_and_that_fills_
     found = choose_batch(MODEL, tiling, device, precision, averaged=averaged)
     assert found == max(fits, default=1)
     assert choose_batch(MODEL, tiling, None, precision, averaged=averaged) == 1
+
+
+@pytest.mark.parametrize("pixels", [0, 10**12])
+def test_chunks_that_are_kept_are_held_to_the_end(pixels: int) -> None:
+    """Also while objects are made, of which a large slide has many."""
+
+    def projected(kept: int) -> int:
+        return project_memory(
+            MODEL,
+            tiling_of(500),
+            channels=1,
+            itemsize=1,
+            source_chunk=(64, 64),
+            result_bytes=1,
+            workers=1,
+            kept=kept,
+            rules=Rules(),
+            pixels=pixels,
+        )
+
+    assert projected(10**9) >= projected(0) + 10**9
 
 
 def test_blocks_do_not_change_a_batch() -> None:
