@@ -146,13 +146,15 @@ def pixels_decoded(
     plane: Plane,
     region: tuple[Span, Span] | None = None,
     *,
+    at_once: int = 1,
     processes: int = 1,
 ) -> int:
     """Return the pixels of chunks that direct reads decode, at most.
 
-    Each chunk is decoded once where a process keeps those of a whole row of blocks, once for each
-    row of blocks where it keeps those of two blocks, else once for each block that touches it.
-    Of several processes it is not known which takes which block.
+    Each chunk is decoded once where a process keeps those of a whole row of blocks beside those
+    of the blocks at work, once for each row where it keeps those of one block more than these,
+    else once for each block that touches it. Of several processes it is not known which takes
+    which block.
     """
     touched = [
         [Span(span.start // size, -(-span.stop // size)) for span in along]
@@ -164,9 +166,10 @@ def pixels_decoded(
     chunk = math.prod(plane.decoded)
     pixel = plane.dtype.itemsize * plane.shape[0]
     kept = kept_bytes(plane) // (pixel * chunk) if processes == 1 else 0
-    if tallest * once[1] <= kept:
+    at_work = at_once * tallest * widest
+    if math.prod(once) <= kept or tallest * once[1] + at_work <= kept:
         return math.prod(once) * chunk
-    if 2 * tallest * widest <= kept:
+    if tallest * widest + at_work <= kept:
         return each[0] * once[1] * chunk
     return math.prod(each) * chunk
 

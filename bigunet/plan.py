@@ -129,8 +129,13 @@ class Plan:
         """How often a pixel is decoded, at most: whole chunks are."""
         if self.overlap == "map_overlap":
             return 1.0
-        first, processes = self.planes[0], self.processes
-        decoded = pixels_decoded(self.tiling, first, self.region, processes=processes)
+        decoded = pixels_decoded(
+            self.tiling,
+            self.planes[0],
+            self.region,
+            at_once=self.workers,
+            processes=self.processes,
+        )
         return decoded * len(self.planes) / self.pixels
 
     @property

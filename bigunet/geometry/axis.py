@@ -64,6 +64,12 @@ class AxisTiling:
         tiles = self.tiles(span)
         return Span(tiles[0] - margin(self.depth), tiles[-1] + self.tile + self.after)
 
+    def alone(self, span: Span) -> Span:
+        """Return the pixels of a block, or of a part of one, that lie in no other's halo; may be
+        empty."""
+        before, after = self.halo * (span.start > 0), self.halo * (span.stop < self.size)
+        return Span(span.start + before, span.stop - after)
+
     def source(self, span: Span) -> Span:
         """Return the pixels of the axis among which that is found."""
         return mirror_span(self.read(span), self.size)

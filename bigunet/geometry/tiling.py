@@ -204,8 +204,8 @@ class Tiling:
 
     def alone(self, block: Block) -> tuple[Span, Span]:
         """Return the pixels of a block that no other needs; may be empty."""
-        (y, x), (halo_y, halo_x) = (block.y, block.x), self.halo
-        return Span(y.start + halo_y, y.stop - halo_y), Span(x.start + halo_x, x.stop - halo_x)
+        along_y, along_x = self._axes
+        return along_y.alone(block.y), along_x.alone(block.x)
 
     def tile_read(self, tile: tuple[Span, Span]) -> tuple[Span, Span]:
         """Return what a tile sees, in pixels of the mirrored plane (may be negative)."""

@@ -44,13 +44,14 @@ def alone(tiling: Tiling, block: Block) -> tuple[Span, Span]:
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
     """Count how often each chunk is part of what is fetched."""
     counts: Counter[tuple[int, int]] = Counter()
-    fetch = planes._fetch
+    fetch, lock = planes._fetch, threading.Lock()
 
     def counted(plane: Plane, y: slice, x: slice) -> Any:
         (height, width) = plane.decoded
         for row in range(y.start // height, -(-y.stop // height)):
             for column in range(x.start // width, -(-x.stop // width)):
-                counts[row, column] += 1
+                with lock:
+                    counts[row, column] += 1
         return fetch(plane, y, x)
 
     monkeypatch.setattr(planes, "_fetch", counted)
@@ -91,6 +92,8 @@ def test_windows_are_those_of_the_array(
         true_y, true_x = alone(tiling, one)
         assert y.size <= 0 or true_y.cut(y) == y
         assert x.size <= 0 or true_x.cut(x) == x
+        assert y.start == 0 or one.y.start > 0
+        assert x.stop == shape[1] or one.x.stop < shape[1]
     assert reader._bytes == sum(one.result().nbytes for one in reader._kept.values()) <= room
 
 
@@ -112,9 +115,14 @@ def test_each_chunk_is_decoded_once(
     assert pixels_decoded(tiling, plane) == len(counts) * chunk**2
 
 
-@given(chunk=st.integers(14, 40), block=st.integers(16, 60), room=st.integers(1, 300_000))
+@given(
+    chunk=st.integers(14, 40),
+    block=st.integers(16, 60),
+    room=st.integers(1, 300_000),
+    threads=st.sampled_from((1, 3)),
+)
 def test_no_more_is_decoded_than_is_said(
-    tmp_path_factory: pytest.TempPathFactory, chunk: int, block: int, room: int
+    tmp_path_factory: pytest.TempPathFactory, chunk: int, block: int, room: int, threads: int
 ) -> None:
     plane, _ = source(tmp_path_factory.mktemp("said"), (130, 150), chunk)
     tiling = Tiling.fit((130, 150), 1, tile=block, block=block, target_tile=1, target_block=1)
@@ -122,10 +130,14 @@ def test_no_more_is_decoded_than_is_said(
         patch.setattr("bigunet.images.decoded.KEPT_BYTES", room)
         patch.setattr("bigunet.cutting.KEPT_BYTES", room)
         patch.setattr("bigunet.cutting.is_kept", lambda size: 16 * size <= room)
-        said = pixels_decoded(tiling, plane)
+        said = pixels_decoded(tiling, plane, at_once=threads)
         counts, reader = counting(patch), DecodedChunks(room)
-        for one in tiling.blocks():
-            reader.read(plane, tiling.source(one), alone(tiling, one))
+
+        def read(one: Block) -> None:
+            reader.read(plane, tiling.source(one), tiling.alone(one))
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(read, tiling.blocks()))
     assert sum(counts.values()) * chunk**2 <= said
 
 
