@@ -326,6 +326,15 @@ def test_tiles_are_cut_when_their_turn_comes_and_outside_the_lock(
     assert cut == passes == 12
 
 
+@given(st.integers(2, 20), st.integers(0, 2**32 - 1))
+def test_the_best_class_is_the_first_of_equal_scores(classes: int, seed: int) -> None:
+    """As NumPy's argmax has it; whole numbers make ties."""
+    scores = np.random.default_rng(seed).integers(-2, 3, (2, classes, 5, 7)).astype(np.float32)
+    found = inference._classes(torch.from_numpy(scores))
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found.numpy(), scores.argmax(1))
+
+
 def test_a_tile_that_would_fit_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = fake_cuda(monkeypatch)
     predictor = replace(Predictor.of(random_model(2), device="cpu"), device="cuda", batch=4)

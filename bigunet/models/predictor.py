@@ -301,6 +301,7 @@ def _normalise(image: torch.Tensor, limits: Limits | None) -> torch.Tensor:
             # Unpinned memory would be waited for, and with it all that was queued before.
             bounds = bounds.pin_memory()
         low, high = bounds.to(image.device, non_blocking=True).unbind(1)
-        image = (image - low) / (high - low)
-    # Not in place: where nothing had to be cast or mapped, the image is still the caller's array.
+        image = (image - low).div_(high - low)
+        return image.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    # Not in place: where nothing had to be cast, the image is still the caller's array.
     return torch.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
