@@ -139,7 +139,8 @@ class Cluster:
     def run(self, tasks: Iterable[Task], on_result: OnResult, *, device: str | None = None) -> None:
         """Run all tasks, and call back with each result in the caller's thread."""
         crew = self._crew(device)
-        if not crew.members:
+        # Workers that are all gone may come back; a device that none has does not appear.
+        if crew.resource and not crew.members:
             raise RunError(
                 f"none of the {self.processes} workers at {self.watch.where} has {device}: none "
                 f"has the resource {ADVERTISED}, and torch finds no such device on any; start "

@@ -90,6 +90,19 @@ def test_a_value_survives_killed_workers(pair: Any, tmp_path: Path) -> None:
         assert (tmp_path / "mark").exists()
 
 
+def test_workers_that_are_all_gone_are_waited_for(pair: Any) -> None:
+    with open_executor(pair.scheduler_address) as executor:
+        token = executor.share(1)
+        with distributed.Client(pair, set_as_default=False) as client:
+            for pid in client.run(os.getpid).values():
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while executor.watch.look(now=True).members and time.monotonic() < deadline:
+            pass
+        assert not executor.processes
+        assert sorted(run(executor, int.__add__, token)) == list(range(1, 41))
+
+
 def test_local_functions_travel(pair: Any) -> None:
     with open_executor(pair.scheduler_address) as executor:
         token = executor.share(lambda number: number + 1)
