@@ -31,6 +31,14 @@ _PATIENCE = {
     # A worker that was killed comes back with torch to import, perhaps on a busy machine.
     "distributed.deploy.lost-worker-timeout": f"{LOST_SECONDS}s",
 }
+# By default five event loops wake up 50 times a second, and workers look at every thread's stack 100
+# times: 0.1 cores of two, of which the network makes more than anybody makes of the statistics.
+_UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "2s",
+    "distributed.worker.memory.monitor-interval": "500ms",
+}
 
 
 @contextmanager
@@ -57,7 +65,7 @@ def local_client(workers: int | None, gpus: int) -> Iterator[Client]:
     }
     with (
         _logging_restored(),
-        dask.config.set(_PATIENCE),
+        dask.config.set(_PATIENCE | _UNWATCHED),
         SpecCluster(
             scheduler={"cls": Scheduler, "options": scheduler},
             workers=_workers(workers, gpus),
