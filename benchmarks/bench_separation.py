@@ -35,6 +35,7 @@ def run(data: Path, w0: float, seed: int, steps: int, tile: int, width: int) -> 
     figures = train_and_score(data, train, held, settings)
     share = figures["merged"] / max(1, figures["touching"])
     seconds = round(time.monotonic() - began)
+    print(f"w0 {w0:g}, seed {seed}: {share:.3f} merged, after {seconds} s", flush=True)
     return {"w0": w0, "seed": seed, "merged_share": round(share, 4), **figures, "seconds": seconds}
 
 
