@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -27,7 +28,7 @@ from dask.delayed import Delayed, delayed
 
 from bigunet.errors import InputError
 from bigunet.images.percentiles import pooled_percentiles
-from bigunet.images.tissue import block_spans, tissue_masks
+from bigunet.images.tissue import block_spans, tissue_pixels
 from bigunet.images.windows import (
     WINDOW,
     WINDOWS,
@@ -207,17 +208,18 @@ def measure_limits(
     if read is None:
         looks = [look([array[index] for index in windows])]
     else:
-        fetch, cut = delayed(read, pure=True), delayed(_cut, pure=True)
-        groups = read_together(windows, chunks)
-        looks = [look(cut(fetch(bounding_box(group)), group)) for group in groups]
+        # As partials, for dask walks through lists of slices, and that takes its time.
+        groups = (partial(_read_windows, read, g) for g in read_together(windows, chunks))
+        looks = [look(delayed(group, pure=True)()) for group in groups]
     pairs = [task(looks, c, rule) for c in range(channels)]
     measured: Delayed = delayed(tuple, pure=True)(pairs)
     return measured
 
 
-def _cut(pixels: Pixels, group: Sequence[Index]) -> list[Pixels]:
-    """Copy windows (C, h, w) out of what was read of them at once, which is then let go."""
-    top, left = (span.start for span in rectangle(bounding_box(group)))
+def _read_windows(read: Callable[[Index], Pixels], group: Sequence[Index]) -> list[Pixels]:
+    """Read windows (C, h, w) at once, and let go of what lies between them."""
+    whole = bounding_box(group)
+    pixels, (top, left) = read(whole), (span.start for span in rectangle(whole))
     return [
         pixels[:, y.start - top : y.stop - top, x.start - left : x.stop - left].copy()
         for y, x in map(rectangle, group)
@@ -248,10 +250,11 @@ def _limits_of_windows(
         of all finite pixels; where these are, too, or none is, ``hi = lo + 1``.
     """
     windows = [cut[channel] for look in looks for cut, _ in look]
-    masks = tissue_masks(windows, [spans[channel] for look in looks for _, spans in look])
-    lo, hi = pooled_percentiles(windows, masks, rule.low, rule.high)
+    tissue = tissue_pixels(windows, [spans[channel] for look in looks for _, spans in look])
+    lo, hi = pooled_percentiles(tissue, rule.low, rule.high)
     if not _differ(lo, hi):
-        lo, hi = pooled_percentiles(windows, [np.isfinite(w) for w in windows], rule.low, rule.high)
+        finite = [window[np.isfinite(window)] for window in windows]
+        lo, hi = pooled_percentiles(finite, rule.low, rule.high)
     return (lo, hi) if _differ(lo, hi) else (lo, lo + _step(lo))
 
 

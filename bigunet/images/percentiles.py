@@ -13,11 +13,9 @@ __all__ = ["percentile_of_sorted", "pooled_percentiles"]
 Pixels: TypeAlias = npt.NDArray[Any]
 
 
-def pooled_percentiles(
-    windows: Sequence[Pixels], masks: Sequence[Pixels], low: float, high: float
-) -> tuple[float, float]:
-    """Percentiles of the masked pixels; 0 where there is none."""
-    pooled = np.concatenate([window[mask] for window, mask in zip(windows, masks, strict=True)])
+def pooled_percentiles(parts: Sequence[Pixels], low: float, high: float) -> tuple[float, float]:
+    """Percentiles of all pixels of parts (n,) together; 0 where there is none."""
+    pooled = np.concatenate(parts)
     if not pooled.size:
         return 0.0, 0.0
     # In the pixels' own type: a float64 copy would be eight times the memory.

@@ -6,13 +6,14 @@ Letters: h and w pixels of a window, b and d blocks of `BLOCK` pixels of a windo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["block_spans", "least_span", "neighbour_span", "tissue_masks"]
+__all__ = ["block_spans", "least_span", "neighbour_span", "tissue_pixels"]
 
 Pixels: TypeAlias = npt.NDArray[Any]
 
@@ -26,9 +27,9 @@ ROUNDS = 8
 """Rounds of the threshold at most; it usually stands still after three."""
 
 
-def tissue_masks(
+def tissue_pixels(
     windows: Sequence[Pixels], spans: Sequence[Pixels] | None = None
-) -> list[npt.NDArray[np.bool_]]:
+) -> list[Pixels]:
     """Pixels of tissue in each window, found by local contrast.
 
     Tissue is where something is to be seen: low-resolution pixels (means of
@@ -41,11 +42,11 @@ def tissue_masks(
     or an offset of the pixels cancels, and so does the amount of glass around.
 
     A pixel that is exactly 0 or not finite is no data, for that is what stitchers
-    and scanners fill with: it enters no mean and no mask, or the outline of the
+    and scanners fill with: it enters no mean and is no tissue, or the outline of the
     filled area would be the strongest contrast of the image. The same holds for
     what lies beyond the last row and column. Without contrast all pixels are meant.
 
-    The mask is made of the sampled windows and not of a stored pyramid level: levels
+    Tissue is found in the sampled windows and not of a stored pyramid level: levels
     are optional, are made by any filter (nearest, mean, Gaussian), can hold something
     else altogether, and a lazy array has none. A file and the same pixels in memory
     must be given the same limits.
@@ -58,19 +59,19 @@ def tissue_masks(
 
     Returns
     -------
-    list of (h, w) bool arrays
+    list of (n,) arrays
+        In no order that means anything.
 
     References
     ----------
     .. [1] Kittler, Illingworth, Foeglein, "Threshold selection based on a simple image
        statistic", CVGIP 30:125, 1985.
     """
-    valid = [_with_data(window) for window in windows]
     spans = [block_spans(window) for window in windows] if spans is None else spans
     threshold = least_span(np.concatenate([s.ravel() for s in spans]))
     if threshold is None:
-        return valid
-    return [_as_pixels(s > threshold, v.shape) & v for s, v in zip(spans, valid, strict=True)]
+        return [window[_with_data(window)] for window in windows]
+    return [_of_blocks(w, s > threshold) for w, s in zip(windows, spans, strict=True)]
 
 
 def neighbour_span(
@@ -85,7 +86,7 @@ def neighbour_span(
 
 
 def least_span(span: npt.NDArray[np.float64]) -> float | None:
-    """Least span of tissue of all spans (n,), or None where all is flat; see `tissue_masks`."""
+    """Least span of tissue of all spans (n,), or None where all is flat; see `tissue_pixels`."""
     strongest = span.max()
     if not strongest > 0:
         return None
@@ -102,25 +103,34 @@ def least_span(span: npt.NDArray[np.float64]) -> float | None:
 def block_spans(window: Pixels) -> npt.NDArray[np.float64]:
     """Span (b, d) of the block means around each block of a window (h, w); 0 where there is none."""
     valid = _with_data(window)
-    count = _block_sums(valid.astype(np.float64))
-    mean = _block_sums(np.where(valid, window, 0).astype(np.float64)) / np.maximum(count, 1)
-    return neighbour_span(mean, count >= ENOUGH)
+    count = _block_sums(valid.view(np.uint8))
+    # Of small integers sums are exact in 32 bits, and pixels without data are 0 already.
+    small = window.dtype.kind in "iu" and window.dtype.itemsize <= 2
+    values = window.astype(np.int32) if small else np.where(valid, window, 0).astype(np.float64)
+    return neighbour_span(_block_sums(values) / np.maximum(count, 1), count >= ENOUGH)
 
 
 def _with_data(window: Pixels) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = np.isfinite(window) & (window != 0)
-    return found
+    found: npt.NDArray[np.bool_] = window != 0
+    return found if window.dtype.kind in "iu" else found & np.isfinite(window)
 
 
-def _block_sums(window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _block_sums(window: Pixels) -> Pixels:
     """Return sums (b, d) over blocks of a window (h, w); the last ones may be smaller."""
-    for axis in (0, 1):
-        starts = np.arange(0, window.shape[axis], BLOCK)
-        window = np.add.reduceat(window, starts, axis=axis)
-    return window
+    window = _whole_blocks(window)
+    rows = reduce(np.add, (window[i::BLOCK] for i in range(BLOCK)))
+    return reduce(np.add, (rows[:, i::BLOCK] for i in range(BLOCK)))
 
 
-def _as_pixels(blocks: Pixels, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Blocks (b, d) as pixels (h, w)."""
-    pixels: npt.NDArray[np.bool_] = blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
-    return pixels[: shape[0], : shape[1]]
+def _of_blocks(window: Pixels, chosen: npt.NDArray[np.bool_]) -> Pixels:
+    """Return the pixels (n,) with data of some blocks (b, d) of a window (h, w)."""
+    down, across = chosen.shape
+    blocks = _whole_blocks(window).reshape(down, BLOCK, across, BLOCK).swapaxes(1, 2)
+    pixels: Pixels = blocks[chosen]
+    return pixels[_with_data(pixels)]
+
+
+def _whole_blocks(window: Pixels) -> Pixels:
+    """Return a window whose last blocks are filled up with what is no data."""
+    beyond = [(0, -size % BLOCK) for size in window.shape]
+    return np.pad(window, beyond) if any(after for _, after in beyond) else window
