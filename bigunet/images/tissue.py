@@ -27,9 +27,7 @@ ROUNDS = 8
 """Rounds of the threshold at most; it usually stands still after three."""
 
 
-def tissue_pixels(
-    windows: Sequence[Pixels], spans: Sequence[Pixels] | None = None
-) -> list[Pixels]:
+def tissue_pixels(windows: Sequence[Pixels], spans: Sequence[Pixels] | None = None) -> list[Pixels]:
     """Pixels of tissue in each window, found by local contrast.
 
     Tissue is where something is to be seen: low-resolution pixels (means of
@@ -46,7 +44,7 @@ def tissue_pixels(
     filled area would be the strongest contrast of the image. The same holds for
     what lies beyond the last row and column. Without contrast all pixels are meant.
 
-    Tissue is found in the sampled windows and not of a stored pyramid level: levels
+    Tissue is found in the sampled windows and not in a stored pyramid level: levels
     are optional, are made by any filter (nearest, mean, Gaussian), can hold something
     else altogether, and a lazy array has none. A file and the same pixels in memory
     must be given the same limits.
