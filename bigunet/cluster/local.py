@@ -39,6 +39,9 @@ _UNWATCHED = {
     "distributed.admin.system-monitor.interval": "2s",
     "distributed.worker.memory.monitor-interval": "500ms",
 }
+# By default the allocator of a worker gives every array back to the system, which clears its pages
+# again for the next block's: 4 % of all processor time. None leaves the allocator as it comes.
+_MEMORY_KEPT = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def local_client(workers: int | None, gpus: int) -> Iterator[Client]:
     }
     with (
         _logging_restored(),
-        dask.config.set(_PATIENCE | _UNWATCHED),
+        dask.config.set(_PATIENCE | _UNWATCHED | _MEMORY_KEPT),
         SpecCluster(
             scheduler={"cls": Scheduler, "options": scheduler},
             workers=_workers(workers, gpus),
