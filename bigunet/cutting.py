@@ -22,6 +22,7 @@ __all__ = [
     "pixels_decoded",
     "target_block",
     "write_chunk",
+    "write_shard",
 ]
 
 Size: TypeAlias = int | tuple[int, int]
@@ -32,6 +33,7 @@ TARGET_BLOCK = 2048
 _SMALLEST_BLOCK = 1024
 _BLOCKS_PER_WORKER = 8
 _LARGEST_CHUNK = 1024
+_LARGEST_SHARD = 4096
 # Rough costs of the two ways to feed blocks, to choose between them only. Chunks are decoded beside
 # the network, but what map_overlap copies, and copies again, holds it up (measured: docs/performance.md).
 _DECODE_BYTES_PER_SECOND, _COPY_BYTES_PER_SECOND = 500e6, 150e6
@@ -81,6 +83,15 @@ def write_chunk(tiling: Tiling) -> tuple[int, int]:
     y, x = (
         min(_chunk_along(tile, block), size)
         for tile, block, size in zip(tiling.tile, tiling.block, tiling.shape, strict=True)
+    )
+    return y, x
+
+
+def write_shard(tiling: Tiling) -> tuple[int, int]:
+    """Return the shard of labels in pixels: whole chunks, that divide the block, at most 4,096."""
+    y, x = (
+        max((k for k in range(chunk, _LARGEST_SHARD + 1, chunk) if block % k == 0), default=chunk)
+        for chunk, block in zip(write_chunk(tiling), tiling.block, strict=True)
     )
     return y, x
 

@@ -18,6 +18,7 @@ from bigunet.cutting import (
     kept_bytes,
     target_block,
     write_chunk,
+    write_shard,
 )
 from bigunet.errors import InputError, MemoryLimitError
 from bigunet.geometry import Span, Tiling
@@ -177,6 +178,8 @@ def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor 
         save=save,
         overwrite=settings.overwrite,
         chunk=write_chunk(tiling),
+        # Whoever stores an image in few files wants no label of many.
+        shard=write_shard(tiling) if image.levels[level].shards else None,
         classes=model.classes,
         region=region and (region[0].slice, region[1].slice),
     )

@@ -21,6 +21,7 @@ def write_slide(
     *,
     version: str = "0.5",
     chunk: int = 64,
+    shard: int | None = None,
     levels: int = 2,
     pixel_size: float = 0.5,
 ) -> Path:
@@ -33,7 +34,10 @@ def write_slide(
         chunks = tuple(
             1 if a not in "yx" else min(chunk, n) for a, n in zip(axes, data.shape, strict=True)
         )
-        group.create_array(f"s{level}", data=np.ascontiguousarray(data), chunks=chunks)
+        shards = shard and tuple(1 if a not in "yx" else shard for a in axes)
+        group.create_array(
+            f"s{level}", data=np.ascontiguousarray(data), chunks=chunks, shards=shards
+        )
         scale = [pixel_size * step if a in "yx" else 1.0 for a in axes]
         transforms = [{"type": "scale", "scale": scale}]
         datasets.append({"path": f"s{level}", "coordinateTransformations": transforms})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slides import write_slide
 
-from bigunet.cutting import choose_overlap, pixels_decoded, write_chunk
+from bigunet.cutting import choose_overlap, pixels_decoded, write_chunk, write_shard
 from bigunet.geometry import Tiling
 from bigunet.images.open import Plane, image_planes, open_image
 
@@ -37,9 +37,14 @@ def test_write_units_divide_blocks_and_are_not_large(
     tiling = Tiling.fit(
         (size, size), depth, tile=tile, block=block, target_tile=512, target_block=2048
     )
-    for unit, whole, length in zip(write_chunk(tiling), tiling.block, tiling.shape, strict=True):
-        assert 1 <= unit <= 1024
-        assert whole % unit == 0 or unit == length
+    sides = zip(write_chunk(tiling), write_shard(tiling), tiling.block, tiling.shape, strict=True)
+    for chunk, shard, whole, length in sides:
+        assert 1 <= chunk <= 1024
+        assert whole % chunk == 0 or chunk == length
+        assert shard % chunk == 0 and shard <= max(chunk, 4096)
+        assert whole % shard == 0 or shard == length
+        # None is smaller than it has to be.
+        assert shard == whole or whole > 4096 or chunk == length
 
 
 @given(

@@ -26,7 +26,7 @@ from commands import run
 from slides import constant_speed_model, is_listed, read_label
 
 from benchmarks.simulated import write_blank_slide
-from bigunet.cutting import pixels_decoded
+from bigunet.cutting import pixels_decoded, write_shard
 from bigunet.errors import InputError
 from bigunet.images.open import MOST_CHUNKS
 from bigunet.images.sample import write_sample
@@ -324,6 +324,8 @@ def test_the_plan_of_a_petapixel_is_what_the_program_plans(tmp_path: Path) -> No
     stated(f"{whole.blocks:,} blocks")
     (chunk,) = set(whole.outputs[0].chunk)
     stated(f"{math.ceil(SIDE / chunk) ** 2:,} files")
+    (shard,) = set(write_shard(whole.tiling))
+    stated(f"in shards of {shard:,} px at these blocks, {math.ceil(SIDE / shard) ** 2:,} files")
     decoded = pixels_decoded(whole.tiling, whole.planes[0], processes=2)
     stated(f"{decoded / whole.pixels:.2f} times")
     part = plan_image(slide, network, region=((0, PART), (0, PART)), **FIELD)

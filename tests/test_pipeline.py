@@ -57,6 +57,26 @@ def test_a_label_is_what_one_pass_over_each_plane_gives(
     np.testing.assert_array_equal(read_label(slide, "unet", 1), stored[..., ::2, ::2])
 
 
+@pytest.mark.parametrize("save", ["classes", "objects", "probabilities"])
+def test_the_label_of_a_sharded_image_is_sharded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: str
+) -> None:
+    monkeypatch.setattr("bigunet.cutting._LARGEST_CHUNK", 32)
+    pixels, model, found = random_image((150, 211), np.uint8), random_model(2), {}
+    for shard in (None, 48):
+        slide = write_slide(tmp_path / f"{shard}.zarr", pixels, "yx", chunk=24, shard=shard)
+        output = tmp_path / f"{shard}-out.zarr" if save == "probabilities" else None
+        place = segment_image(slide, model, save=[save], output=output, **QUICK).outputs[save]
+        found[shard] = [zarr.open_array(place / str(level), mode="r") for level in (0, 1)]
+    for plain, sharded in zip(found[None], found[48], strict=True):
+        assert plain.chunks == sharded.chunks and plain.chunks[-2:] == (32, 32)
+        assert plain.shards is None and sharded.shards is not None
+        assert sharded.shards[-2:] == (64, 64)
+        np.testing.assert_array_equal(plain[:], sharded[:])
+    stored = [path for path in (place / "0" / "c").rglob("*") if path.is_file()]
+    assert len(stored) == 3 * 4 * (2 if save == "probabilities" else 1)
+
+
 def test_the_command_and_the_lazy_api_give_the_same(tmp_path: Path) -> None:
     pixels = random_image((180, 170), np.uint8)
     model = random_model(2)

@@ -210,6 +210,32 @@ def test_a_flipped_byte_is_noticed_and_made_again(
         np.testing.assert_array_equal(read_label(slide, name), read_label(whole, name))
 
 
+@pytest.mark.parametrize("damage", [b"", b"no shard", None])
+def test_a_damaged_shard_is_noticed_and_made_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    monkeypatch.setattr("bigunet.cutting._LARGEST_CHUNK", 16)
+    pixels = random_image((SIDE, SIDE - 40), np.uint8)
+    slide, whole = (
+        write_slide(tmp_path / name, pixels, "yx", chunk=32, shard=64)
+        for name in ("slide.zarr", "whole.zarr")
+    )
+    model, asked = source / "model.pt", SETTINGS | {"save": ("classes",), "tile": 16}
+    segment_image(whole, model, **asked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "write_window", refusing(work.write_window))
+        with pytest.raises(RunError, match="the same command goes on"):
+            segment_image(slide, model, **asked)
+    record = unfinished_run(open_image(slide), name="nuclei")
+    assert record is not None
+    # At the edge of the plane, where a shard is not full.
+    shard = slide / "labels" / "nuclei" / "0" / "c" / "1" / "4"
+    shard.write_bytes(shard.read_bytes()[:-1] if damage is None else damage)
+    made = segment_image(slide, model, **asked)
+    assert made.blocks["resumed"] == len(record.done) - 1
+    assert files(slide / "labels") == files(whole / "labels")
+
+
 @pytest.mark.parametrize(
     ("model", "changed", "said"),
     [

@@ -242,8 +242,10 @@ def create_levels(output: Output) -> None:
     check_owned(output)
     try:
         for level, shape in enumerate(output.shapes):
-            chunks = (1,) * (len(shape) - 2) + output.unit(level)
-            _create_array(output, str(level), shape, chunks, tuple(output.axis_names))
+            others = (1,) * (len(shape) - 2)
+            shards = None if output.shard is None else others + output.unit(level)
+            chunks = others + output.level_chunk(level)
+            _create_array(output, str(level), shape, chunks, tuple(output.axis_names), shards)
     except OSError as error:
         raise RunError(f"cannot prepare {output.final}: {_reason(error)}") from error
 
@@ -281,7 +283,12 @@ def _write_table(output: Output, name: str, values: npt.NDArray[np.uint8]) -> za
 
 
 def _create_array(
-    output: Output, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], axes: Sequence[str]
+    output: Output,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    axes: Sequence[str],
+    shards: tuple[int, ...] | None = None,
 ) -> zarr.Array[Any]:
     """Make one empty array; its codec has a checksum, so a damaged chunk is noticed."""
     common: dict[str, Any] = {
@@ -304,6 +311,7 @@ def _create_array(
     return zarr.create_array(
         **common,
         zarr_format=3,
+        shards=shards,
         compressors=ZstdCodec(level=3, checksum=True),
         dimension_names=tuple(axes),
     )
@@ -318,7 +326,10 @@ def _has_array(output: Output) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return all(
-        array.shape == shape and array.dtype == output.dtype and array.chunks[-2:] == output.unit(k)
+        array.shape == shape
+        and array.dtype == output.dtype
+        and array.chunks[-2:] == output.level_chunk(k)
+        and (array.shards or array.chunks)[-2:] == output.unit(k)
         for k, (array, shape) in enumerate(zip(arrays, output.shapes, strict=True))
     )
 

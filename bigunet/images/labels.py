@@ -102,6 +102,7 @@ def plan_destination(
     save: Sequence[str] = ("classes",),
     overwrite: bool = False,
     chunk: tuple[int, int],
+    shard: tuple[int, int] | None = None,
     classes: int,
     region: Region | None = None,
 ) -> Destination:
@@ -122,7 +123,9 @@ def plan_destination(
     overwrite : bool
         Whether a complete result of bigunet may be replaced.
     chunk : (Y, X)
-        Write unit, in pixels.
+        Of a chunk, in pixels.
+    shard : (Y, X), optional
+        Of a shard, in pixels: whole chunks. By default each chunk is a file.
     classes : int
         Number of classes: channels of the probabilities.
     region : (slice, slice), optional
@@ -149,7 +152,7 @@ def plan_destination(
         source=_relative(Path(image.path).resolve(), place.target),
         outputs=(),
     )
-    label = _label_output(draft, image, level, chunk, region)
+    label = replace(_label_output(draft, image, level, chunk, region), shard=shard)
     return replace(draft, outputs=_place_outputs(draft, label, save, classes))
 
 

@@ -1,7 +1,7 @@
 """One result image on disk, and the windows that are written to it.
 
-Zarr writes whole *write units* (chunks): two tasks that write into the same one
-lose each other's pixels. So a run may cut its windows only where a unit ends,
+Zarr writes whole *write units* (chunks, or shards of several chunks): two tasks that
+write into the same one lose each other's pixels. So a run may cut its windows only where a unit ends,
 or where the run itself ends::
 
         unit ┬────────┬────────┬────────┐
@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import zarr
@@ -64,7 +64,9 @@ class Output:
     shapes: tuple[tuple[int, ...], ...]
     """Of each level."""
     chunk: tuple[int, int]
-    """(Y, X) of a write unit of level 0; lower levels have the same, clipped to their shape."""
+    """(Y, X) of a chunk of level 0; lower levels have the same, clipped to their shape."""
+    shard: tuple[int, int] | None = None
+    """(Y, X) of a shard, whole chunks of level 0; None where each chunk is a file."""
     dtype: str
     """numpy's name; of objects it is known for sure when they are counted."""
     scales: tuple[tuple[float, ...], ...]
@@ -95,10 +97,21 @@ class Output:
         """Folder of a level's array, while the run goes on."""
         return self.path / str(level)
 
-    def unit(self, level: int) -> tuple[int, int]:
-        """Rows and columns of a write unit of a level."""
+    def level_chunk(self, level: int) -> tuple[int, int]:
+        """Rows and columns of a chunk of a level."""
         height, width = self.shapes[level][-2:]
         return min(self.chunk[0], height), min(self.chunk[1], width)
+
+    def unit(self, level: int) -> tuple[int, int]:
+        """Rows and columns of a write unit of a level: whole chunks, so it may reach beyond."""
+        chunk = self.level_chunk(level)
+        if self.shard is None:
+            return chunk
+        y, x = (
+            min(shard, -(-size // side) * side)
+            for shard, size, side in zip(self.shard, self.shapes[level][-2:], chunk, strict=True)
+        )
+        return y, x
 
     def select(self, index: tuple[int, ...], y: slice, x: slice, channel: Any) -> tuple[Any, ...]:
         """Build the selection of a window of one plane for the array of a level."""
@@ -162,8 +175,9 @@ def write_window(
     selection = output.select(index, y, x, slice(None))
     try:
         array = zarr.open_array(output.array_path(level), mode="r+")
-        array[selection] = data
-        _sync(output.array_path(level), array, selection)
+        units = list(_unit_files(output.array_path(level), array, selection))
+        _store(array, selection, data, units)
+        _sync(units)
     except Exception as error:
         # Codecs raise whatever they like where a chunk is completed by its second part.
         raise _failed("write", output, level, index, (y, x), error) from error
@@ -224,19 +238,57 @@ def read_window(
         raise _failed("read", output, level, index, (y, x), error) from error
 
 
-def _sync(folder: Path, array: zarr.Array[Any], selection: tuple[Any, ...]) -> None:
-    """Bring the chunks of a selection to disk; chunks of nothing but 0 are no files."""
-    parts = (part if isinstance(part, slice) else slice(part, part + 1) for part in selection)
-    units = (
-        _units(slice(*part.indices(size)[:2]), chunk)
-        for part, size, chunk in zip(parts, array.shape, array.chunks, strict=True)
-    )
-    for place in product(*(range(part.start, part.stop) for part in units)):
-        with (
-            suppress(FileNotFoundError),
-            (folder / array.metadata.encode_chunk_key(place)).open("rb+") as file,
-        ):
+def _store(
+    array: zarr.Array[Any], selection: tuple[Any, ...], data: Array, units: Iterable[_UnitFile]
+) -> None:
+    """Write a selection; what was damaged in units that it covers does not matter.
+
+    Zarr reads a shard before it writes to it, also where nothing of it is going to stay.
+    """
+    try:
+        array[selection] = data
+    except OSError:
+        raise
+    except Exception:
+        if array.shards is None:
+            raise
+        for unit in units:
+            if unit.is_covered:
+                unit.path.unlink(missing_ok=True)
+        array[selection] = data
+
+
+def _sync(units: Iterable[_UnitFile]) -> None:
+    """Bring files to disk; units of nothing but 0 have none."""
+    for unit in units:
+        with suppress(FileNotFoundError), unit.path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+class _UnitFile(NamedTuple):
+    """Where a write unit is stored, and whether a selection covers it."""
+
+    path: Path
+    is_covered: bool
+
+
+def _unit_files(
+    folder: Path, array: zarr.Array[Any], selection: tuple[Any, ...]
+) -> Iterator[_UnitFile]:
+    """Yield the write units that a selection of an array touches."""
+    along = []
+    for part, size, unit in zip(selection, array.shape, array.shards or array.chunks, strict=True):
+        whole = part if isinstance(part, slice) else slice(part, part + 1)
+        start, stop, _ = whole.indices(size)
+        along.append(
+            [
+                (n, start <= n * unit and min(size, (n + 1) * unit) <= stop)
+                for n in range(start // unit, -(-stop // unit))
+            ]
+        )
+    for places in product(*along):
+        key = array.metadata.encode_chunk_key(tuple(n for n, _ in places))
+        yield _UnitFile(folder / key, all(covered for _, covered in places))
 
 
 def _units(window: slice, unit: int) -> slice:

@@ -105,12 +105,17 @@ def reduce_window(output: Output, level: int, index: tuple[int, ...], y: slice, 
         If the level before cannot be read, or this one not be written.
     """
     height, width = output.shapes[level - 1][-2:]
-    rows = slice(2 * y.start, min(2 * y.stop, height))
     columns = slice(2 * x.start, min(2 * x.stop, width))
     reduce = reduce_mean if output.kind == "probabilities" else reduce_nearest
-    # One channel at a time: the source is four times as large as the result.
+    # A piece of one channel at a time: the source is four times as large as the result.
+    pieces = [
+        slice(2 * start, min(2 * y.stop, 2 * (start + TASK_SIDE), height))
+        for start in range(y.start, y.stop, TASK_SIDE)
+    ]
     parts = [
-        reduce(read_window(output, level - 1, index, rows, columns, channel))
+        np.concatenate(
+            [reduce(read_window(output, level - 1, index, r, columns, channel)) for r in pieces]
+        )
         for channel in range(output.channels)
     ]
     data = np.stack(parts) if "c" in output.axis_names else parts[0]

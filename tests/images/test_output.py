@@ -9,6 +9,7 @@ import pickle
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,9 @@ def output(tmp_path: Path, request: pytest.FixtureRequest) -> Output:
     return make_output(tmp_path, request.param)
 
 
-def make_output(path: Path, version: str = "0.5", axes: str = "tczyx", region=None) -> Output:
+def make_output(path: Path, version: str = "0.5", axes: str = "tczyx", **options: Any) -> Output:
     image = open_image(write_image(path / "in.zarr", axes, version))
-    destination = plan_destination(image, 0, name="n", chunk=(8, 16), classes=2, region=region)
+    destination = plan_destination(image, 0, name="n", chunk=(8, 16), classes=2, **options)
     destination.create()
     return destination.outputs[0]
 
@@ -130,6 +131,57 @@ def test_a_region_is_written_inside_only(tmp_path):
     np.testing.assert_array_equal(zarr.open_array(output.array_path(0), mode="r")[:], expected)
     with pytest.raises(ValueError, match="the run's region 11:30"):
         write_window(output, 0, (), slice(8, 16), slice(5, 16), np.ones((8, 11), "u1"))
+
+
+SHARD = (16, 32)
+
+
+def test_a_shard_is_a_unit(tmp_path):
+    output = make_output(tmp_path, axes="yx", shard=SHARD)
+    with pytest.raises(ValueError, match="not cut at its write units"):
+        write_window(output, 0, (), slice(0, 8), slice(0, 32), np.zeros((8, 32), np.uint8))
+    data = np.random.default_rng(0).integers(1, 5, SIZE).astype(np.uint8)
+    for y, x in itertools.product(cut(0, 50, 16), cut(0, 37, 32)):
+        write_window(output, 0, (), y, x, data[y, x])
+    array = zarr.open_array(output.array_path(0), mode="r")
+    assert (array.chunks, array.shards) == ((8, 16), SHARD)
+    np.testing.assert_array_equal(array[:], data)
+    assert len(stored_files(output)) == 4 * 2
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_damaged_shards_are_written_anew(tmp_path_factory, data):
+    output = make_output(tmp_path_factory.mktemp("shards"), axes="yx", shard=SHARD)
+    y, x = slice(32, 50), slice(0, 37)
+    pixels = np.random.default_rng(0).integers(0, 5, (18, 37)).astype(np.uint8)
+    write_window(output, 0, (), y, x, pixels)
+    before = stored_files(output)
+    path = data.draw(st.sampled_from(sorted(before)))
+    content = bytearray(before[path])
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    write_window(output, 0, (), y, x, pixels)
+    assert stored_files(output) == before
+
+
+def test_what_a_region_does_not_cover_is_not_thrown_away(tmp_path):
+    output = make_output(tmp_path, axes="yx", shard=SHARD, region=(slice(0, 20), slice(0, 37)))
+    window = slice(16, 20), slice(0, 32)
+    write_window(output, 0, (), *window, np.ones((4, 32), np.uint8))
+    ((path, content),) = stored_files(output).items()
+    path.write_bytes(content[:-1])
+    with pytest.raises(RunError, match="cannot write"):
+        write_window(output, 0, (), *window, np.ones((4, 32), np.uint8))
+    assert path.read_bytes() == content[:-1]
+
+
+def stored_files(output: Output) -> dict[Path, bytes]:
+    folder = output.array_path(0) / "c"
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_threads_lose_nothing(tmp_path):

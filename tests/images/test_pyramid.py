@@ -45,7 +45,9 @@ def dumb_mean(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def create(path: Path, kind: str, size: tuple[int, int], chunk: int, region=None) -> Destination:
+def create(
+    path: Path, kind: str, size: tuple[int, int], chunk: int, region=None, shard=None
+) -> Destination:
     image = open_image(write_image(path / "in.zarr", "czyx", sizes={"y": size[0], "x": size[1]}))
     destination = plan_destination(
         image,
@@ -54,6 +56,7 @@ def create(path: Path, kind: str, size: tuple[int, int], chunk: int, region=None
         output=path / "out.zarr",
         save=(kind,),
         chunk=(chunk, chunk),
+        shard=shard and (shard, shard),
         classes=3,
         region=region,
     )
@@ -113,10 +116,11 @@ def test_no_inexact_means(dtype):
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     chunk=st.integers(1, 20).map(lambda n: 2 * n + 1),
     side=st.sampled_from([1, 32, 64]),
+    chunks=st.none() | st.integers(1, 3),
 )
-def test_levels_are_those_of_the_whole_image(tmp_path_factory, kind, size, chunk, side):
+def test_levels_are_those_of_the_whole_image(tmp_path_factory, kind, size, chunk, side, chunks):
     path = tmp_path_factory.mktemp("pyramid")
-    (output,) = create(path, kind, size, chunk).outputs
+    (output,) = create(path, kind, size, chunk, shard=chunks and chunks * chunk).outputs
     data = random_data(output.shapes[0], 3 if kind == "classes" else 256)
     fill(output, data)
     reduce = reduce_nearest if kind == "classes" else reduce_mean
