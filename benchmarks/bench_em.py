@@ -135,7 +135,7 @@ def main() -> None:
         steps=given.steps,
         tile=given.tile,
     )
-    runs = run_side_by_side(run, [(given.data, fold, settings) for fold in given.folds])
+    runs = list(run_side_by_side(run, [(given.data, fold, settings) for fold in given.folds]))
     for one in runs:
         for name, figures in one["sections"].items():
             print(name, *(f"{measure} {figures[measure]:.6f}" for measure in figures))

@@ -90,7 +90,7 @@ def main() -> None:
         for count in given.images
         for elastic in (ELASTIC_SD, 0.0)
     ]
-    runs = run_side_by_side(run, cases)
+    runs = list(run_side_by_side(run, cases))
     print(*table_lines(runs), sep="\n")
     if given.save:
         print(save_results(given.save, {"runs": runs}))

@@ -71,7 +71,7 @@ def main() -> None:
         for seed in range(given.seeds)
         for recipe, rate in kinds
     ]
-    runs = run_side_by_side(run, cases)
+    runs = list(run_side_by_side(run, cases))
     print("recipe  rate    seed  steps  seconds  AP@0.5  F1@0.5")
     for one in runs:
         print(

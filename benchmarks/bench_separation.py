@@ -16,7 +16,7 @@ from typing import Any
 
 from bigunet.training.settings import Training
 
-from .measure import save_results
+from .measure import read_results, save_results
 from .trials import (
     DATA,
     hold_back,
@@ -39,6 +39,12 @@ def run(data: Path, w0: float, seed: int, steps: int, tile: int, width: int) -> 
     return {"w0": w0, "seed": seed, "merged_share": round(share, 4), **figures, "seconds": seconds}
 
 
+def saved_runs(name: str, sizes: dict[str, int]) -> list[dict[str, Any]]:
+    """Return the runs of the same sizes that were saved before: hours of them can be cut short."""
+    saved = read_results(name)
+    return saved["runs"] if saved.items() >= sizes.items() else []
+
+
 def main() -> None:
     """Parse options, run, print a table, save."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -47,19 +53,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--tile", type=int, default=260)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--save", metavar="NAME")
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, or go on with it")
     options = parser.parse_args()
-    sizes = (options.steps, options.tile, options.width)
-    cases = [(options.data, w0, s, *sizes) for s in range(options.seeds) for w0 in (10.0, 0.0)]
-    runs = run_side_by_side(run, cases)
+    sizes = {name: getattr(options, name) for name in ("steps", "tile", "width")}
+    runs = saved_runs(options.save, sizes) if options.save else []
+    done = {(one["w0"], one["seed"]) for one in runs}
+    cases = [
+        (options.data, w0, seed, *sizes.values())
+        for seed in range(options.seeds)
+        for w0 in (10.0, 0.0)
+        if (w0, seed) not in done
+    ]
+    for one in run_side_by_side(run, cases):
+        runs.append(one)
+        if options.save:
+            save_results(options.save, {**sizes, "runs": runs})
     print("w0    seed  merged of touching    AP@0.5")
     for one in runs:
         print(
             f"{one['w0']:<5g} {one['seed']:<5} {one['merged']:>4} of {one['touching']} "
             f"({one['merged_share']:.3f})  {one['ap'][0]:.3f}"
         )
-    if options.save:
-        print(save_results(options.save, {"runs": runs}))
 
 
 if __name__ == "__main__":

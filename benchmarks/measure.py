@@ -21,6 +21,7 @@ __all__ = [
     "interleaved",
     "median",
     "peak_memory",
+    "read_results",
     "report",
     "save_results",
     "write_json",
@@ -90,6 +91,12 @@ def conditions() -> dict[str, Any]:
 def save_results(name: str, results: dict[str, Any]) -> Path:
     """Write results with their conditions to ``benchmarks/results/NAME.json``."""
     return write_json(ROOT / "benchmarks" / "results" / f"{name}.json", results)
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """Return what was saved as ``benchmarks/results/NAME.json``; nothing where there is no such file."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,9 +147,13 @@ def object_figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def run_side_by_side(function: Callable[..., Any], cases: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Call a function with each case in a process of its own, one per core, one thread each."""
+def run_side_by_side(
+    function: Callable[..., Any], cases: Sequence[tuple[Any, ...]]
+) -> Iterator[Any]:
+    """Call a function with each case in processes, one per core, one thread each; yields in order."""
+    if not cases:
+        return
     with ProcessPoolExecutor(
         torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        return list(pool.map(function, *zip(*cases, strict=True)))
+        yield from pool.map(function, *zip(*cases, strict=True))

@@ -115,11 +115,16 @@ def cut_corners(source: Path, target: Path, names: Sequence[str], side: int) -> 
 
 
 def test_separation_weights_are_compared(run_trial: Run, few_nuclei: Path) -> None:
-    saved = run_trial(
-        bench_separation, "--data", few_nuclei, "--seeds", 1, *TINY, "--save", "trial"
-    )
+    options = ("--data", few_nuclei, *TINY, "--save", "trial")
+    saved = run_trial(bench_separation, *options, "--seeds", 1)
     assert [one["w0"] for one in saved["runs"]] == [10.0, 0.0]
     assert all(one["images"] == 1 and one["touching"] > 0 for one in saved["runs"])
+    # A trial that was cut short goes on with the runs it has; of other sizes it begins anew.
+    more = run_trial(bench_separation, *options, "--seeds", 2)["runs"]
+    assert more[:2] == saved["runs"]
+    assert [(one["w0"], one["seed"]) for one in more[2:]] == [(10.0, 1), (0.0, 1)]
+    other = run_trial(bench_separation, *options, "--seeds", 1, "--width", 3)["runs"]
+    assert len(other) == 2
 
 
 def test_numbers_of_images_are_compared(run_trial: Run, few_nuclei: Path) -> None:
