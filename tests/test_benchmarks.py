@@ -171,7 +171,7 @@ def test_changes_of_the_image_are_compared(
     for name, one in (("GAINS", 0.5), ("MARGINS", 0.5), ("SCALES", 0.7)):
         monkeypatch.setattr(bench_robustness, name, (one,))
     saved = run_trial(bench_robustness, "--data", few_nuclei, "--save", "trial")
-    assert list(saved["f1"]) == ["as it is", "gain 0.5", "margin 50%", "scale 0.7"]
+    assert list(saved["f1"]) == ["as it is", "gain 0.5", "margin 50%", "scale 0.7", "d4"]
     # The model's intensities are percentiles, and halving floats loses nothing.
     assert saved["f1"]["gain 0.5"] == saved["f1"]["as it is"] > 0
 
