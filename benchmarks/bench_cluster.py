@@ -8,7 +8,8 @@
 ``scaling``
     A real slide and the model `nuclei` on one and on two worker processes with one thread
     of torch each: efficiency is the time on one over twice the time on two. The share of
-    the network is the time that forward passes take, of the time all processes have.
+    the network is the time that forward passes take, of the time all processes have. *Bare* is
+    what the machine itself allows: the same of forward passes with nothing around them.
 
 Each figure is from a process of its own. The scheduler of ``processes`` lives in
 the client's process, so the processor time of that process is that of client
@@ -24,6 +25,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -149,11 +153,42 @@ def measure_scaling(slide: Path, side: int, workers: int) -> None:
         report(seconds=round(wall, 2), network=round(forward_seconds(log) / (wall * workers), 3))
 
 
+def measure_bare(processes: int, tile: int = 1024, passes: int = 24) -> None:
+    """Run forward passes and nothing else in so many processes at once, and print seconds."""
+    context = get_context("spawn")
+    together, found = context.Barrier(processes), context.SimpleQueue()
+    for _ in range(processes):
+        context.Process(target=_bare_passes, args=(tile, passes, together, found)).start()
+    report(seconds=round(statistics.mean(found.get() for _ in range(processes)), 2))
+
+
+def _bare_passes(side: int, passes: int, together: Barrier, found: SimpleQueue[float]) -> None:
+    import torch
+
+    from bigunet import load_model
+    from bigunet.geometry import Tiling
+    from bigunet.models.runtimes import choose_runtime, open_network
+
+    torch.set_num_threads(1)
+    model = load_model("nuclei")
+    network = open_network(model, choose_runtime("auto", "cpu", "float32"), "cpu", "float32")
+    sides = {"tile": side, "block": side, "target_tile": side, "target_block": side}
+    tile = torch.rand(1, 1, *Tiling.fit((side, side), model.depth, **sides).tile_input)
+    with torch.inference_mode():
+        network(tile)
+        together.wait()
+        began = time.perf_counter()
+        for _ in range(passes):
+            network(tile)
+    found.put(time.perf_counter() - began)
+
+
 def scaling(side: int, repeats: int) -> dict[str, Any]:
     """Return seconds and the share of the network on one and on two processes, run in turn."""
     from bigunet.images.sample import write_sample
 
     runs: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    bare: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         slide = Path(folder) / "slide.zarr"
         write_sample(slide, side)
@@ -162,10 +197,16 @@ def scaling(side: int, repeats: int) -> dict[str, Any]:
                 arguments = ["--slide", str(slide), "--side", str(side), "--one", str(workers)]
                 found.append(in_process("benchmarks.bench_cluster", ["scaling", *arguments]))
                 print(f"{workers} processes", found[-1])
+            one, two = (
+                in_process("benchmarks.bench_cluster", ["scaling", "--bare", str(processes)])
+                for processes in runs
+            )
+            bare.append(round(one["seconds"] / two["seconds"], 3))
     pairs = zip(runs[1], runs[2], strict=True)
     each = [round(one["seconds"] / (2 * two["seconds"]), 3) for one, two in pairs]
-    print(f"efficiency {statistics.median(each):.3f} ({each})")
-    return {"efficiency": each, "one": runs[1], "two": runs[2]}
+    print(f"efficiency {statistics.median(each):.3f} {each}")
+    print(f"bare       {statistics.median(bare):.3f} {bare}")
+    return {"efficiency": each, "bare": bare, "one": runs[1], "two": runs[2]}
 
 
 def main() -> None:
@@ -184,9 +225,13 @@ def main() -> None:
     command.add_argument("--repeats", type=int, default=3)
     command.add_argument("--slide", type=Path)
     command.add_argument("--one", type=int, help="measure in this process")
+    command.add_argument("--bare", type=int, help="measure bare passes in so many processes")
     command.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     given = parser.parse_args()
     if given.what == "scaling":
+        if given.bare:
+            measure_bare(given.bare)
+            return
         if given.one:
             measure_scaling(given.slide, given.side, given.one)
             return
