@@ -57,27 +57,41 @@ class Recipe:
     domain: str
     steps: int
     epochs: int
+    rates: tuple[float, ...]
+    """Of one run after another, each of so many epochs and from the best of the one before."""
     note: str
 
 
 RECIPES = {
-    "nuclei": Recipe("fluorescence", 1000, 24, "bright nuclei on dark ground, one channel"),
+    "nuclei": Recipe(
+        "fluorescence", 1000, 24, (1e-3, 5e-4), "bright nuclei on dark ground, one channel"
+    ),
     "nuclei-he": Recipe(
-        "stained_rgb", 350, 24, "experimental: few images, of few slides; RGB of stained sections"
+        "stained_rgb",
+        350,
+        24,
+        (1e-3,),
+        "experimental: few images, of few slides; RGB of stained sections",
     ),
 }
 DOMAINS = ("fluorescence", "stained_rgb", "brightfield_gray")
 
 
 def train(data: Path, recipe: Recipe, output: Path, table: Path) -> None:
-    """Run ``bigunet train``."""
+    """Run ``bigunet train``, as often as the recipe has rates."""
     options = [
         *("--masks", "instances", "--epochs", str(recipe.epochs), "--steps", str(recipe.steps)),
         *("--tile", "260", "--scale", "1.25", "--patience", str(recipe.epochs)),
     ]
-    command = ["train", str(data), "--output", str(output), "--val", str(table), *options]
     call = "from bigunet.cli.main import main; main()"
-    subprocess.run([sys.executable, "-c", call, *command], check=True)
+    before: list[str] = []
+    for number, rate in enumerate(recipe.rates):
+        is_last = number + 1 == len(recipe.rates)
+        made = output if is_last else output.with_stem(f"{output.stem}-{number}")
+        where = [*("--output", str(made)), *("--val", str(table)), *before]
+        command = ["train", str(data), *where, *options, "--learning-rate", str(rate)]
+        subprocess.run([sys.executable, "-c", call, *command], check=True)
+        before = ["--init", str(made)]
 
 
 def ap_text(figures: dict[str, Any]) -> str:

@@ -200,8 +200,9 @@ def test_models_are_trained_with_the_command(few_nuclei: Path, tmp_path: Path) -
 
     images = trials.nuclei_images(few_nuclei, "train")
     table = trials.write_table(tmp_path / "images.csv", images[:3], images[3:])
-    recipe = train_models.Recipe("fluorescence", 1, 1, "a step")
+    recipe = train_models.Recipe("fluorescence", 1, 1, (1e-3, 5e-4), "a step, and another")
     output = tmp_path / "trained.pt"
     train_models.train(few_nuclei, recipe, output, table)
+    assert bigunet.load_model(output.with_stem("trained-0")).card.instances
     card = bigunet.load_model(output).card
     assert card.instances and card.gap == 2
