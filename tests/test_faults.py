@@ -113,7 +113,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     preload = "from benchmarks.counted_blocks import dask_setup"
     monkeypatch.setenv(counted_blocks.FOLDER, str(folder))
-    monkeypatch.setattr("bigunet.cluster.local._DEAF_TO_CTRL_C", preload)
+    monkeypatch.setattr("bigunet.cluster.local._QUIET_TO_THE_END", preload)
     monkeypatch.setattr("bigunet.sites.available_cores", lambda: 2)
     return folder
 

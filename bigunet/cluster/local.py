@@ -20,11 +20,13 @@ __all__ = ["local_client"]
 
 ALLOWED_FAILURES = 2
 """Workers that may die of a task before it is set aside."""
-# Ctrl-C reaches all processes of a terminal; the main one stops the others, unasked for comments.
-_DEAF_TO_CTRL_C = """
+# Ctrl-C reaches all processes of a terminal; the main one stops the others, unasked for comments,
+# and perhaps while they tell the scheduler that they are alive.
+_QUIET_TO_THE_END = """
 import logging, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+logging.getLogger("distributed.worker").addFilter(lambda r: "heartbeat" not in r.getMessage())
 """
 _PATIENCE = {
     "distributed.scheduler.no-workers-timeout": f"{LOST_SECONDS}s",
@@ -90,7 +92,7 @@ def _workers(wanted: int | None, gpus: int) -> dict[int, Any]:
     common = _on_loopback() | {
         "nthreads": SLOTS,
         "memory_limit": available_memory() // count,
-        "preload": _DEAF_TO_CTRL_C,
+        "preload": _QUIET_TO_THE_END,
         "dashboard": False,
         "silence_logs": logging.WARNING,
     }

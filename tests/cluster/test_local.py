@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -53,6 +54,20 @@ def test_a_process_works_on_two_tasks_at_once(tmp_path: Path) -> None:
         tasks = (task(number_of_threads, tmp_path, n, where="") for n in range(4))
         executor.run(tasks, found.append)
     assert max(found) == 2
+
+
+def complain(message: str) -> None:
+    logging.getLogger("distributed.worker").error(message)
+
+
+def test_a_heartbeat_that_comes_too_late_is_not_told(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said = ("Failed to communicate with scheduler during heartbeat.", "a real one")
+    with open_executor("processes", 1) as executor:
+        executor.run((task(complain, message, where="") for message in said), lambda _: None)
+    err = capfd.readouterr().err
+    assert "a real one" in err and "heartbeat" not in err
 
 
 @pytest.mark.parametrize(
