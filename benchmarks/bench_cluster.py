@@ -25,10 +25,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from unittest.mock import patch
 
@@ -156,13 +156,14 @@ def measure_scaling(slide: Path, side: int, workers: int) -> None:
 def measure_bare(processes: int, tile: int = 1024, passes: int = 24) -> None:
     """Run forward passes and nothing else in so many processes at once, and print seconds."""
     context = get_context("spawn")
-    together, found = context.Barrier(processes), context.SimpleQueue()
-    for _ in range(processes):
-        context.Process(target=_bare_passes, args=(tile, passes, together, found)).start()
-    report(seconds=round(statistics.mean(found.get() for _ in range(processes)), 2))
+    with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
+        together = manager.Barrier(processes, timeout=60)
+        found = [pool.submit(_bare_passes, tile, passes, together) for _ in range(processes)]
+        report(seconds=statistics.mean(one.result() for one in found))
 
 
-def _bare_passes(side: int, passes: int, together: Barrier, found: SimpleQueue[float]) -> None:
+def _bare_passes(side: int, passes: int, together: Barrier) -> float:
+    """Return the seconds of passes that begin when all processes are ready."""
     import torch
 
     from bigunet import load_model
@@ -180,7 +181,7 @@ def _bare_passes(side: int, passes: int, together: Barrier, found: SimpleQueue[f
         began = time.perf_counter()
         for _ in range(passes):
             network(tile)
-    found.put(time.perf_counter() - began)
+        return time.perf_counter() - began
 
 
 def scaling(side: int, repeats: int) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def main() -> None:
     options = parser.parse_args()
     sizes = {name: getattr(options, name) for name in ("steps", "tile", "width")}
     runs = saved_runs(options.save, sizes) if options.save else []
+    if runs:
+        print(f"going on with {len(runs)} runs that were saved")
     done = {(one["w0"], one["seed"]) for one in runs}
     cases = [
         (options.data, w0, seed, *sizes.values())

@@ -41,6 +41,6 @@ def test_only_what_is_simulated_has_blank_planes(tmp_path: Path) -> None:
     assert set(blank.strides) == {0} and blank.dtype == np.uint8 and not blank.any()
 
 
-def test_bare_passes_run_at_the_same_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bare_passes_of_two_processes_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     bench_cluster.measure_bare(2, tile=64, passes=1)
-    assert json.loads(capsys.readouterr().out)["seconds"] >= 0
+    assert json.loads(capsys.readouterr().out)["seconds"] > 0

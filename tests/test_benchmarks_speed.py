@@ -260,7 +260,7 @@ def test_startup_is_taken_off_before_the_slope() -> None:
 
 
 def test_precisions_are_compared(run_main: Main, results: Path, shared_data: Path) -> None:
-    sizes = ("--size", 512, "--images", 1, "--data", shared_data / "dsb2018")
+    sizes = ("--size", 256, "--images", 2, "--data", shared_data / "dsb2018")
     chosen = ("--runtimes", "eager", "openvino", "--precisions", "float32", "bfloat16")
     run_main(bench_precision, *sizes, *chosen, "--save", "x")
     saved = json.loads((results / "x.json").read_text())
@@ -269,11 +269,9 @@ def test_precisions_are_compared(run_main: Main, results: Path, shared_data: Pat
         same, less = rows["eager float32"], rows["eager bfloat16"]
         assert same["differing"] == 0 and same["objects"] > 0
         assert same["f1_at_0.9"] == same["count_ratio"] == 1
-        assert less["differing"] < 0.01 * less["pixels"] and less["f1_at_0.9"] > 0.8
+        assert 0 < less["differing"] < 0.01 * less["pixels"] and less["f1_at_0.9"] > 0.8
         other = rows["openvino float32"]
         assert other["differing"] <= less["differing"] and other["f1_at_0.9"] == 1
-    # A small image may have none.
-    assert sum(rows["eager bfloat16"]["differing"] for rows in saved["sets"].values()) > 0
 
 
 # --- bench_gpu ---

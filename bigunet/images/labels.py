@@ -152,7 +152,7 @@ def plan_destination(
         source=_relative(Path(image.path).resolve(), place.target),
         outputs=(),
     )
-    label = replace(_label_output(draft, image, level, chunk, region), shard=shard)
+    label = _label_output(draft, image, level, chunk, shard, region)
     return replace(draft, outputs=_place_outputs(draft, label, save, classes))
 
 
@@ -192,6 +192,7 @@ def _label_output(
     image: Image,
     level: int,
     chunk: tuple[int, int],
+    shard: tuple[int, int] | None,
     region: Region | None,
 ) -> Output:
     """Plan a label for a level: the image's axes without c, and as many levels as the image."""
@@ -207,6 +208,7 @@ def _label_output(
         axes=tuple(image.axes[i] for i in keep),
         shapes=shapes,
         chunk=chunk,
+        shard=shard,
         dtype="uint8",
         scales=tuple((*others, y * 2**k, x * 2**k) for k in range(len(shapes))),
         translation=tuple(source.translation[i] for i in keep),

@@ -107,10 +107,11 @@ def reduce_window(output: Output, level: int, index: tuple[int, ...], y: slice, 
     height, width = output.shapes[level - 1][-2:]
     columns = slice(2 * x.start, min(2 * x.stop, width))
     reduce = reduce_mean if output.kind == "probabilities" else reduce_nearest
-    # A piece of one channel at a time: the source is four times as large as the result.
+    # Rows of whole chunks of one channel at a time: the source is four times as large as the result.
+    size, chunk = output.shapes[level][-2], output.level_chunk(level)[0]
     pieces = [
-        slice(2 * start, min(2 * y.stop, 2 * (start + TASK_SIDE), height))
-        for start in range(y.start, y.stop, TASK_SIDE)
+        slice(2 * part.start, min(2 * part.stop, height))
+        for part in _steps(y.start, y.stop, size, chunk, TASK_SIDE)
     ]
     parts = [
         np.concatenate(

@@ -179,6 +179,21 @@ def test_what_a_region_does_not_cover_is_not_thrown_away(tmp_path):
     assert path.read_bytes() == content[:-1]
 
 
+def test_a_full_disk_costs_no_shard_that_is_there(tmp_path, monkeypatch):
+    output = make_output(tmp_path, axes="yx", shard=SHARD)
+    window = slice(0, 16), slice(0, 32)
+    write_window(output, 0, (), *window, np.ones(SHARD, np.uint8))
+    before = stored_files(output)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("zarr.storage._local._put", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        write_window(output, 0, (), *window, np.full(SHARD, 2, np.uint8))
+    assert stored_files(output) == before and len(before) == 1
+
+
 def stored_files(output: Output) -> dict[Path, bytes]:
     folder = output.array_path(0) / "c"
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
