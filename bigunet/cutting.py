@@ -133,11 +133,11 @@ def choose_overlap(
         return wanted
     if not whole:
         return "direct"
-    itemsize = plane.dtype.itemsize * plane.shape[0]
-    once = math.prod(tiling.shape) * itemsize
-    direct = pixels_decoded(tiling, plane) * itemsize / _DECODE_BYTES_PER_SECOND
+    once = math.prod(tiling.shape) * plane.dtype.itemsize * plane.shape[0]
+    decoded = plane.dtype.itemsize * plane.layers / _DECODE_BYTES_PER_SECOND  # seconds per pixel
+    direct = pixels_decoded(tiling, plane) * decoded
     tasks = tiling.block_count() * _OVERLAP_TASKS
-    overlap = once / _DECODE_BYTES_PER_SECOND + once / _COPY_BYTES_PER_SECOND
+    overlap = math.prod(tiling.shape) * decoded + once / _COPY_BYTES_PER_SECOND
     overlap += tasks * _SECONDS_PER_TASK
     fits = planes == 1 and 6 * once < allowed
     return "map_overlap" if fits and overlap < direct else "direct"

@@ -176,7 +176,7 @@ def project_memory(
     *,
     channels: int,
     itemsize: int,
-    source_chunk: tuple[int, int],
+    source_chunk: tuple[int, int, int],
     result_bytes: int,
     workers: int,
     kept: int = 0,
@@ -192,8 +192,9 @@ def project_memory(
 
     Parameters
     ----------
-    source_chunk : (Y, X)
-        Chunk of the source, decoded whole even for a few of its pixels.
+    source_chunk : (L, Y, X)
+        Chunks of the source at one place, with all channels and planes in them, decoded whole even
+        for a few of their pixels.
     result_bytes : int
         Bytes per output pixel of all that is saved.
     workers : int
@@ -228,10 +229,10 @@ def project_memory(
     height, width = tiling.largest_block
     source = pixel * (height + 2 * tiling.halo[0]) * (width + 2 * tiling.halo[1])
     source = max(source, pixel * tile_pixels)
-    decoded = pixel * _DECODED_AT_ONCE * math.prod(source_chunk)
+    decoded = itemsize * _DECODED_AT_ONCE * math.prod(source_chunk)
     if kept:
         # Chunks are read whole, and there is the window that is cut from them.
-        sides = zip(tiling.largest_block, tiling.halo, source_chunk, tiling.shape, strict=True)
+        sides = zip(tiling.largest_block, tiling.halo, source_chunk[1:], tiling.shape, strict=True)
         decoded += pixel * math.prod(min(b + 2 * (h + c), whole) for b, h, c, whole in sides)
     # The window and its decoded chunks; the result and its encoded copy.
     per_block = 2 * source + decoded + 2 * result_bytes * height * width + 5 * pixel * tile_pixels

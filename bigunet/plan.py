@@ -126,9 +126,10 @@ class Plan:
 
     @property
     def read_amplification(self) -> float:
-        """How often a pixel is decoded, at most: whole chunks are."""
+        """How often a pixel is decoded, at most: whole chunks are, with all channels and planes in them."""
+        deeper = self.planes[0].layers / len(self.channels)
         if self.overlap == "map_overlap":
-            return 1.0
+            return deeper
         decoded = pixels_decoded(
             self.tiling,
             self.planes[0],
@@ -136,7 +137,7 @@ class Plan:
             at_once=self.workers,
             processes=self.processes,
         )
-        return decoded * len(self.planes) / self.pixels
+        return deeper * decoded * len(self.planes) / self.pixels
 
     @property
     def bytes_written(self) -> int:

@@ -318,7 +318,7 @@ def _project(plan: Plan, model: UNet) -> Plan:
         plan.tiling,
         channels=plane.shape[0],
         itemsize=plane.dtype.itemsize,
-        source_chunk=plane.decoded,
+        source_chunk=(plane.layers, *plane.decoded),
         kept=kept_bytes(plane) if plan.overlap == "direct" else 0,
         result_bytes=sum(o.channels * np.dtype(o.dtype).itemsize for o in outputs),
         workers=-(-plan.workers // plan.processes),

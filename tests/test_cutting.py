@@ -25,6 +25,7 @@ PLANE = Plane(
     dtype=np.dtype(np.uint8),
     chunks=(1, 1),
     decoded=(1, 1),
+    layers=1,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,26 @@ def test_what_a_plan_counts_is_what_its_work_comes_to(
     assert plan.overlap == "direct"
     decoded_pixels = len(plan.planes) * len(decoded) * height * width
     assert plan.read_amplification == decoded_pixels / plan.pixels
+
+
+@pytest.mark.parametrize("overlap", ["direct", "map_overlap"])
+def test_chunks_of_several_channels_and_planes_are_decoded_for_each_plane(
+    tmp_path: Path, overlap: str
+) -> None:
+    """As ``ome_zarr.writer`` makes them where nobody says how."""
+    pixels = np.zeros((4, 6, 256, 256), np.uint16)
+    plans = []
+    for chunks in ((1, 1, 128, 128), (2, 3, 128, 128)):
+        slide = write_slide(tmp_path / f"{chunks[0]}.zarr", pixels, "czyx", levels=1)
+        shutil.rmtree(slide / "s0")
+        zarr.create_array(slide / "s0", shape=pixels.shape, chunks=chunks, dtype="u2")
+        chosen = plan_image(slide, constant_speed_model(2), channels=[0, 2], overlap=overlap)
+        plans.append(chosen)
+    alone, together = plans
+    assert together.read_amplification == 2 * 3 * alone.read_amplification
+    at_once = 10 * 2 * 128 * 128 * (2 * 2 * 3 - 2)
+    blocks = together.workers
+    assert together.memory.projected - alone.memory.projected == blocks * at_once
 
 
 def test_no_plan_walks_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ def store(folder: Path, labels: np.ndarray, chunk: int = 8) -> tuple[Plane, ...]
             dtype=labels.dtype,
             chunks=(chunk, chunk),
             decoded=(chunk, chunk),
+            layers=1,
         )
         for index in np.ndindex(labels.shape[:-2])
     )

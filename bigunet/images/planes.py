@@ -54,6 +54,9 @@ class Plane:
     """(Y, X) of what is stored in one piece, cut to the shape: the shard where there is one."""
     decoded: tuple[int, int]
     """(Y, X) of what is decoded in one piece, cut to the shape: the chunk, also in a shard."""
+    layers: int
+    """Channels and planes that are decoded where this plane's channels are read: chunks may hold
+    more of them than were asked for."""
 
     def read(self, y: slice, x: slice) -> npt.NDArray[Any]:
         """Read a window.
@@ -135,6 +138,7 @@ def image_planes(image: Image, level: int, channels: Sequence[int]) -> tuple[Pla
         dtype=np.dtype(facts.dtype),
         chunks=_cut(facts.stored, facts.shape),
         decoded=_cut(facts.chunks, facts.shape),
+        layers=_layers(names, chosen, facts.chunks, facts.shape),
     )
     sizes = [n for name, n in zip(names, facts.shape, strict=True) if name not in "cyx"]
     return tuple(replace(first, index=index) for index in itertools.product(*map(range, sizes)))
@@ -168,6 +172,15 @@ def _fetch(plane: Plane, y: slice, x: slice) -> npt.NDArray[Any]:
 def _cut(chunks: Sequence[int], shape: Sequence[int]) -> tuple[int, int]:
     """Return the (Y, X) of chunks, no larger than the plane."""
     return min(chunks[-2], shape[-2]), min(chunks[-1], shape[-1])
+
+
+def _layers(axes: str, channels: Sequence[int], chunks: Sequence[int], shape: Sequence[int]) -> int:
+    """Return the values at one (y, x) in the chunks that hold some channels of a plane, cut to the shape."""
+    layers = 1
+    for axis, chunk, size in zip(axes[:-2], chunks, shape, strict=False):
+        first = {channel // chunk for channel in channels} if axis == "c" else {0}
+        layers *= sum(min(chunk, size - chunk * number) for number in first)
+    return layers
 
 
 def _window(pixels: slice, size: int) -> slice:

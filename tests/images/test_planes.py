@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +42,22 @@ def test_planes_cover_the_array_over_t_then_z(tmp_path: Path, axes: str, zarr_fo
             assert (plane.shape, plane.chunks) == (expected.shape, (8, 8))
             assert np.array_equal(plane.read(slice(3, 17), slice(5, 99)), expected[:, 3:17, 5:])
             assert np.array_equal(plane.lazy().compute(), expected)
+
+
+@pytest.mark.parametrize("chunks", [(1, 1, 1), (1, 2, 3), (2, 2, 4), (5, 3, 9)])
+@pytest.mark.parametrize("channels", [(0,), (2,), (2, 0), (0, 1, 2)])
+def test_layers_are_the_values_at_a_pixel_in_all_chunks_that_are_touched(
+    tmp_path: Path, chunks: tuple[int, int, int], channels: tuple[int, ...]
+) -> None:
+    sizes = (4, 3, 8)
+    path = write_image(tmp_path / "a.zarr", random_pixels(*sizes, 9, 9), "tczyx")
+    first = open_image(path).levels[0].path
+    shutil.rmtree(path / first)
+    zarr.create_array(path / first, shape=(*sizes, 9, 9), chunks=(*chunks, 8, 8), dtype="u1")
+    plane = image_planes(open_image(path), 0, channels)[0]
+    mine = {tuple(np.floor_divide((0, c, 0), chunks)) for c in channels}
+    decoded = [i for i in np.ndindex(sizes) if tuple(np.floor_divide(i, chunks)) in mine]
+    assert plane.layers == len(decoded)
 
 
 def test_planes_check_level_and_channels(tmp_path: Path) -> None:
