@@ -1,4 +1,4 @@
-"""What workers of `benchmarks.bench_faults` load first: each block is written down when it begins.
+"""What workers of `benchmarks.loopback` load first: each block is written down when it begins.
 
 A folder, named by the environment, holds ``workers`` (name and process of each that started),
 ``blocks`` (number and time of each that began) and, where a test puts it, ``deadly``: the

@@ -30,7 +30,8 @@ from strategies import random_image, random_model
 from zarr.storage import LocalStore
 
 from benchmarks import bench_faults, counted_blocks
-from benchmarks.bench_faults import IN_FLIGHT, Case, Loopback, begun, living
+from benchmarks.kill_rounds import IN_FLIGHT, Case
+from benchmarks.loopback import THREADS, Loopback, begun, living
 from bigunet import save_model
 from bigunet.images.labels import unfinished_run
 from bigunet.images.open import open_image
@@ -176,7 +177,7 @@ def test_a_block_that_kills_its_worker_is_set_aside(
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = Case.write(tmp_path / "whole", "classes", 512)
-    expected = whole(tuple(undisturbed.line("threads")), monkeypatch, bench_faults.THREADS)
+    expected = whole(tuple(undisturbed.line("threads")), monkeypatch, THREADS)
     case = Case.write(tmp_path, "classes", 512)
     with Loopback(tmp_path / "cluster") as cluster:
         stopped = []
