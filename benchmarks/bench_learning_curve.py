@@ -19,15 +19,7 @@ from typing import Any
 from bigunet.training.augment import Augmentation
 from bigunet.training.settings import Training
 
-from .measure import save_results
-from .trials import (
-    DATA,
-    Image,
-    hold_back,
-    nuclei_images,
-    run_side_by_side,
-    train_and_score,
-)
+from .trials import DATA, Image, hold_back, nuclei_images, run_trials, train_and_score
 
 ELASTIC_SD = 10.0
 
@@ -39,12 +31,12 @@ def choose(images: list[Image], count: int, seed: int) -> list[Image]:
 
 
 def run(
-    data: Path, count: int, elastic: float, seed: int, steps: int, tile: int, width: int
+    data: Path, *, annotated: int, elastic: float, seed: int, steps: int, tile: int, width: int
 ) -> dict[str, Any]:
     """Train once and score once."""
     began = time.monotonic()
     train, held = hold_back(nuclei_images(data, "train", "fluorescence"), 0.2, seed=1)
-    chosen = choose(train, count, seed)
+    chosen = choose(train, annotated, seed)
     settings = Training(
         width=width,
         epochs=1,
@@ -54,8 +46,7 @@ def run(
         augmentation=Augmentation(elastic_sd=elastic),
     )
     figures = train_and_score(data, chosen, held, settings)
-    seconds = round(time.monotonic() - began)
-    return {"annotated": count, "elastic": elastic, "seed": seed, **figures, "seconds": seconds}
+    return {**figures, "seconds": round(time.monotonic() - began)}
 
 
 def table_lines(runs: list[dict[str, Any]]) -> list[str]:
@@ -81,19 +72,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--tile", type=int, default=260)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--save", metavar="NAME")
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, or go on with it")
     given = parser.parse_args()
-    sizes = (given.steps, given.tile, given.width)
+    sizes = {name: getattr(given, name) for name in ("steps", "tile", "width")}
     cases = [
-        (given.data, count, elastic, seed, *sizes)
+        {"annotated": count, "elastic": elastic, "seed": seed}
         for seed in range(given.seeds)
         for count in given.images
         for elastic in (ELASTIC_SD, 0.0)
     ]
-    runs = list(run_side_by_side(run, cases))
+    runs = run_trials(run, given.data, sizes, cases, save=given.save)
     print(*table_lines(runs), sep="\n")
-    if given.save:
-        print(save_results(given.save, {"runs": runs}))
 
 
 if __name__ == "__main__":

@@ -16,17 +16,10 @@ from typing import Any
 
 from bigunet.training.settings import Training
 
-from .measure import read_results, save_results
-from .trials import (
-    DATA,
-    hold_back,
-    nuclei_images,
-    run_side_by_side,
-    train_and_score,
-)
+from .trials import DATA, hold_back, nuclei_images, run_trials, train_and_score
 
 
-def run(data: Path, w0: float, seed: int, steps: int, tile: int, width: int) -> dict[str, Any]:
+def run(data: Path, *, w0: float, seed: int, steps: int, tile: int, width: int) -> dict[str, Any]:
     """Train once and score once."""
     began = time.monotonic()
     images = nuclei_images(data, "train", "fluorescence")
@@ -35,14 +28,7 @@ def run(data: Path, w0: float, seed: int, steps: int, tile: int, width: int) -> 
     figures = train_and_score(data, train, held, settings)
     share = figures["merged"] / max(1, figures["touching"])
     seconds = round(time.monotonic() - began)
-    print(f"w0 {w0:g}, seed {seed}: {share:.3f} merged, after {seconds} s", flush=True)
-    return {"w0": w0, "seed": seed, "merged_share": round(share, 4), **figures, "seconds": seconds}
-
-
-def saved_runs(name: str, sizes: dict[str, int]) -> list[dict[str, Any]]:
-    """Return the runs of the same sizes that were saved before: hours of them can be cut short."""
-    saved = read_results(name)
-    return saved["runs"] if saved.items() >= sizes.items() else []
+    return {"merged_share": round(share, 4), **figures, "seconds": seconds}
 
 
 def main() -> None:
@@ -56,20 +42,8 @@ def main() -> None:
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, or go on with it")
     options = parser.parse_args()
     sizes = {name: getattr(options, name) for name in ("steps", "tile", "width")}
-    runs = saved_runs(options.save, sizes) if options.save else []
-    if runs:
-        print(f"going on with {len(runs)} runs that were saved")
-    done = {(one["w0"], one["seed"]) for one in runs}
-    cases = [
-        (options.data, w0, seed, *sizes.values())
-        for seed in range(options.seeds)
-        for w0 in (10.0, 0.0)
-        if (w0, seed) not in done
-    ]
-    for one in run_side_by_side(run, cases):
-        runs.append(one)
-        if options.save:
-            save_results(options.save, {**sizes, "runs": runs})
+    cases = [{"w0": w0, "seed": seed} for seed in range(options.seeds) for w0 in (10.0, 0.0)]
+    runs = run_trials(run, options.data, sizes, cases, save=options.save)
     print("w0    seed  merged of touching    AP@0.5")
     for one in runs:
         print(

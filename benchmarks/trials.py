@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from bigunet.models.unet import UNet
 from bigunet.training.files import read_image
 from bigunet.training.settings import Training
 
+from .measure import read_results, save_results
+
 __all__ = [
     "DATA",
     "Image",
@@ -30,6 +33,7 @@ __all__ = [
     "nuclei_images",
     "object_figures",
     "run_side_by_side",
+    "run_trials",
     "score_model",
     "train_and_score",
     "write_table",
@@ -145,6 +149,57 @@ def object_figures(evaluation: Evaluation) -> dict[str, Any]:
         "touching": counts.touching,
         "merged": counts.merged,
     }
+
+
+def run_trials(
+    function: Callable[..., dict[str, Any]],
+    data: Path,
+    sizes: dict[str, Any],
+    cases: Sequence[dict[str, Any]],
+    *,
+    save: str | None,
+    summary: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = lambda _: {},
+) -> list[dict[str, Any]]:
+    """Return all cases with their figures; save after each, and go on with what was saved.
+
+    Hours of trainings may be cut short. Runs of other sizes are begun anew.
+
+    Parameters
+    ----------
+    function : callable
+        Called with the data, and with all sizes and one case by name; returns its figures.
+    sizes : dict
+        What is the same in all cases.
+    cases : sequence of dict
+        What is not.
+    save : str or None
+        Name of the results.
+    summary : callable
+        What is saved of all runs together.
+    """
+    saved = read_results(save) if save else {}
+    runs: list[dict[str, Any]] = saved.get("runs", []) if saved.items() >= sizes.items() else []
+    if runs:
+        print(f"going on with {len(runs)} runs that were saved")
+    waiting = [case for case in cases if not any(run.items() >= case.items() for run in runs)]
+    work = partial(_run_case, function, data, sizes)
+    for case, figures in zip(
+        waiting, run_side_by_side(work, [(case,) for case in waiting]), strict=True
+    ):
+        runs.append({**case, **figures})
+        print(*(f"{name} {value}" for name, value in case.items()), "is done", flush=True)
+        if save:
+            save_results(save, {**sizes, **summary(runs), "runs": runs})
+    return runs
+
+
+def _run_case(
+    function: Callable[..., dict[str, Any]],
+    data: Path,
+    sizes: dict[str, Any],
+    case: dict[str, Any],
+) -> dict[str, Any]:
+    return function(data, **sizes, **case)
 
 
 def run_side_by_side(
