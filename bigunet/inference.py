@@ -78,7 +78,8 @@ def predict(
         What runs its arithmetic: torch as it is, torch compiled, or OpenVINO; ``auto`` is
         OpenVINO on a CPU where that is installed, else torch.
     precision : {"auto", "float32", "bfloat16", "float16"}
-        Arithmetic of the network.
+        Arithmetic of the network; ``auto`` is bfloat16 on a CUDA device that has units for it,
+        else float32.
     augment : {"none", "d4"}
         ``d4`` averages the probabilities over the eight symmetries of the square
         (the paper averaged seven rotations), at eight times the work; see

@@ -145,7 +145,7 @@ def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor 
     channels = choose_channels(image, settings.channels, model.in_channels)
     planes = image_planes(image, level, channels)
     site = _find_site(settings, executor)
-    precision = choose_precision(settings.precision, site.device)
+    precision = choose_precision(settings.precision, site.device, bfloat16=site.bfloat16)
     choice = fastest(model, site.device, precision, settings.runtime, here=is_local(site.scheduler))
     allowed = _allowed(settings, site)
     check_chunk_memory(image, level, allowed)

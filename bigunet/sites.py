@@ -13,7 +13,7 @@ from bigunet.cluster import (
     check_scheduler,
 )
 from bigunet.errors import InputError
-from bigunet.models.devices import choose_device, device_bytes, visible_gpus
+from bigunet.models.devices import choose_device, computes_bfloat16, device_bytes, visible_gpus
 
 __all__ = ["Site", "find_site", "is_local"]
 
@@ -35,6 +35,8 @@ class Site:
     device: str
     device_memory: int | None
     """Bytes of a CUDA device, of the smallest one; None where there is none."""
+    bfloat16: bool
+    """Whether there are CUDA devices, all of which compute with it."""
     note: str | None = None
     """What the user should know."""
 
@@ -85,6 +87,7 @@ def find_site(
         memory=available_memory() // processes,
         device=device,
         device_memory=device_bytes(device),
+        bfloat16=computes_bfloat16(device),
         note=note,
     )
 
@@ -99,7 +102,10 @@ def _of_cluster(scheduler: Where, device: str, executor: Executor) -> Site:
             f"device '{device}' cannot be used: none of the {executor.processes} workers has it; "
             f"start workers on machines that have one, or pass --device cpu"
         )
-    sizes = executor.ask(device_bytes, device, device=device) if device.startswith("cuda") else []
+    sizes, native = list[int | None](), list[bool]()
+    if device.startswith("cuda"):
+        sizes = executor.ask(device_bytes, device, device=device)
+        native = executor.ask(computes_bfloat16, device, device=device)
     return Site(
         scheduler=scheduler if isinstance(scheduler, str) else "a client of Dask",
         processes=executor.processes,
@@ -108,4 +114,5 @@ def _of_cluster(scheduler: Where, device: str, executor: Executor) -> Site:
         memory=executor.memory or available_memory(),
         device=device,
         device_memory=min((size for size in sizes if size), default=None),
+        bfloat16=bool(native) and all(native),
     )

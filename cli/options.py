@@ -133,7 +133,7 @@ precision_option = option(
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="Numbers the network computes with.",
+    help="Numbers the network computes with; auto is bfloat16 on CUDA where it has units for it, else float32.",
 )
 runtime_option = option(
     RUNNING,

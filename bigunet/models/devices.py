@@ -16,6 +16,7 @@ __all__ = [
     "Precision",
     "choose_device",
     "choose_precision",
+    "computes_bfloat16",
     "device_bytes",
     "device_name",
     "device_room",
@@ -50,8 +51,13 @@ def choose_device(wanted: str = "auto") -> tuple[str, str | None]:
     return wanted, None
 
 
-def choose_precision(wanted: str, device: str) -> str:
-    """Return the precision to use; ``auto`` is float32 on every device.
+def choose_precision(wanted: str, device: str, *, bfloat16: bool | None = None) -> str:
+    """Return the precision to use; ``auto`` is bfloat16 on CUDA devices that compute with it, else float32.
+
+    Parameters
+    ----------
+    bfloat16 : bool, optional
+        Whether the device does, where it is not one of this machine.
 
     Raises
     ------
@@ -63,10 +69,19 @@ def choose_precision(wanted: str, device: str) -> str:
             f"precision '{wanted}' is unknown; choose one of {', '.join(get_args(Precision))}"
         )
     if wanted == "auto":
-        return "float32"
+        native = computes_bfloat16(device) if bfloat16 is None else bfloat16
+        return "bfloat16" if native and device.startswith("cuda") else "float32"
     if device.startswith("mps") and wanted == "bfloat16":
         raise InputError("precision 'bfloat16' is not to be had on mps; use float32 or float16")
     return wanted
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Tell whether a CUDA device of this machine has units for bfloat16, as all have since Ampere."""
+    if not device.startswith("cuda"):
+        return False
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def visible_gpus() -> int:

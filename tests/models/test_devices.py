@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -47,8 +50,27 @@ def test_a_gpu_is_taken_where_torch_can_use_one(monkeypatch: pytest.MonkeyPatch)
     assert choose_device("cpu") == ("cpu", None)
 
 
+@pytest.mark.parametrize(("generation", "expected"), [(7, "float32"), (8, "bfloat16")])
+def test_a_gpu_computes_in_bfloat16_if_it_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, generation: int, expected: str
+) -> None:
+    seen = SimpleNamespace(major=generation, minor=5)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: seen)
+    assert choose_precision("auto", "cuda") == expected
+    assert choose_precision("auto", "cuda:1") == expected
+    assert choose_precision("auto", "cpu") == choose_precision("auto", "mps") == "float32"
+
+
 def test_precisions() -> None:
-    assert choose_precision("auto", "cuda") == "float32"
+    # What other machines have is known from them.
+    assert choose_precision("auto", "cuda", bfloat16=True) == "bfloat16"
+    assert choose_precision("auto", "cuda", bfloat16=False) == "float32"
+    assert choose_precision("float32", "cuda", bfloat16=True) == "float32"
+    assert choose_precision("float16", "cuda", bfloat16=False) == "float16"
     assert choose_precision("bfloat16", "cpu") == "bfloat16"
     with pytest.raises(InputError, match="not to be had on mps"):
         choose_precision("bfloat16", "mps")
