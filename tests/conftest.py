@@ -49,6 +49,14 @@ def _torch_by_default() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _float32_by_default() -> Iterator[None]:
+    """Let tests that name no precision have the one that the law is about, on a GPU too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cuda.is_bf16_supported", lambda **_: False)
+        yield
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return where choices of runtime and tile are stored, apart from this user's own."""

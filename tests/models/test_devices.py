@@ -50,11 +50,15 @@ def test_a_gpu_is_taken_where_torch_can_use_one(monkeypatch: pytest.MonkeyPatch)
     assert choose_device("cpu") == ("cpu", None)
 
 
+IS_SUPPORTED = torch.cuda.is_bf16_supported  # as torch has it; the suite's is another
+
+
 @pytest.mark.parametrize(("generation", "expected"), [(7, "float32"), (8, "bfloat16")])
 def test_a_gpu_computes_in_bfloat16_if_it_has_units_for_it(
     monkeypatch: pytest.MonkeyPatch, generation: int, expected: str
 ) -> None:
     seen = SimpleNamespace(major=generation, minor=5)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", IS_SUPPORTED)
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
