@@ -1,6 +1,6 @@
 """How well are neuronal structures in EM sections segmented, by the measures of the paper?
 
-    python -m benchmarks.bench_em --save em_cpu
+    python -m benchmarks.bench_em --steps 5000 --save em_cpu
 
 Four folds over contiguous sections of the ISBI 2012 training stack: train on eighteen, score the
 other six. Probabilities of being inside a cell, averaged over the eight symmetries, are scored by

@@ -74,7 +74,7 @@ def conditions() -> dict[str, Any]:
 
     return {
         "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0))
@@ -86,6 +86,24 @@ def conditions() -> dict[str, Any]:
         "zarr": zarr.__version__,
         "dask": dask.__version__,
     }
+
+
+def commit() -> str:
+    """Return the commit, or why it is not known: copies of a tree may have neither git nor it.
+
+    ``-dirty`` where tracked files differ from it, results of benchmarks apart.
+    """
+    changed = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    try:
+        found, is_dirty = _git("rev-parse", "--short", "HEAD"), _git(*changed)
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("BIGUNET_COMMIT", "unknown")
+    return f"{found}-dirty" if is_dirty else found
+
+
+def _git(*command: str) -> str:
+    line = ["git", *command]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
 
 
 def save_results(name: str, results: dict[str, Any]) -> Path:
@@ -117,16 +135,6 @@ def interleaved(
         for name in names:
             runs[name].append(measure(name))
     return runs
-
-
-def _commit() -> str:
-    """Return the commit, or why it is not known: copies of a tree may have neither git nor it."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("BIGUNET_COMMIT", "unknown")
-    return done.stdout.strip()
 
 
 def _module() -> list[str]:

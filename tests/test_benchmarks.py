@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,6 +45,26 @@ def test_results_say_what_they_depend_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert {"command", "commit", "date", "cpu", "cores", "device", "torch"} <= set(
         saved["conditions"]
     )
+
+
+def test_results_are_no_change_of_the_commit_they_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    monkeypatch.setenv("BIGUNET_COMMIT", "as I was told")
+    assert measure.commit() == "as I was told"
+    code, results = tmp_path / "code.py", tmp_path / "benchmarks" / "results" / "x.json"
+    results.parent.mkdir(parents=True)
+    for file in (code, results):
+        file.write_text("before")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for line in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+        subprocess.run(["git", *line], cwd=tmp_path, check=True)
+    results.write_text("after")
+    clean = measure.commit()
+    assert len(clean) >= 7 and "-" not in clean
+    code.write_text("after")
+    assert measure.commit() == f"{clean}-dirty"
 
 
 def test_the_sample_is_segmented_and_scored(
@@ -122,7 +143,7 @@ def test_separation_weights_are_compared(run_trial: Run, few_nuclei: Path) -> No
     assert all(one["images"] == 1 and one["touching"] > 0 for one in saved["runs"])
     # A trial that was cut short goes on with the runs it has; of other sizes it begins anew.
     more = run_trial(bench_separation, *options, "--seeds", 2)["runs"]
-    assert more[:2] == saved["runs"]
+    assert more[:2] == saved["runs"] and all(one["commit"] for one in more)
     assert [(one["w0"], one["seed"]) for one in more[2:]] == [(10.0, 1), (0.0, 1)]
     other = run_trial(bench_separation, *options, "--seeds", 1, "--width", 3)["runs"]
     assert len(other) == 2

@@ -178,8 +178,8 @@ def _layers(axes: str, channels: Sequence[int], chunks: Sequence[int], shape: Se
     """Return the values at one (y, x) in the chunks that hold some channels of a plane, cut to the shape."""
     layers = 1
     for axis, chunk, size in zip(axes[:-2], chunks, shape, strict=False):
-        first = {channel // chunk for channel in channels} if axis == "c" else {0}
-        layers *= sum(min(chunk, size - chunk * number) for number in first)
+        touched = {channel // chunk for channel in channels} if axis == "c" else {0}
+        layers *= sum(min(chunk, size - chunk * number) for number in touched)
     return layers
 
 

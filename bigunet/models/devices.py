@@ -70,7 +70,7 @@ def choose_precision(wanted: str, device: str, *, bfloat16: bool | None = None) 
         )
     if wanted == "auto":
         native = computes_bfloat16(device) if bfloat16 is None else bfloat16
-        return "bfloat16" if native and device.startswith("cuda") else "float32"
+        return "bfloat16" if native else "float32"
     if device.startswith("mps") and wanted == "bfloat16":
         raise InputError("precision 'bfloat16' is not to be had on mps; use float32 or float16")
     return wanted
