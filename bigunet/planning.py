@@ -36,7 +36,7 @@ from bigunet.inference import given_limits
 from bigunet.instances.rules import Rules
 from bigunet.masking.plan import TISSUE, MaskPlan, plan_mask
 from bigunet.memory import Memory, choose_batch, project_memory, smaller_tiling
-from bigunet.models.devices import choose_precision
+from bigunet.models.devices import choose_precision, precision_warning
 from bigunet.models.symmetries import check_augment
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan, by, gigabytes
@@ -184,6 +184,8 @@ def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor 
         region=region and (region[0].slice, region[1].slice),
     )
     mask = _plan_mask(settings, image, level, allowed, [d.name for d in destinations])
+    slow = precision_warning(precision, site.device, bfloat16=site.bfloat16)
+    notes = (level_note, site.note, slow, *_size_notes(settings, tiling))
     return Plan(
         image=image,
         level=level,
@@ -211,7 +213,7 @@ def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor 
         workers=site.workers,
         threads=site.threads,
         memory=Memory(allowed=allowed, projected=0),
-        notes=tuple(n for n in (level_note, site.note, *_size_notes(settings, tiling)) if n),
+        notes=tuple(filter(None, notes)),
     )
 
 

@@ -36,7 +36,7 @@ class Site:
     device_memory: int | None
     """Bytes of a CUDA device, of the smallest one; None where there is none."""
     bfloat16: bool
-    """Whether there are CUDA devices, all of which compute with it."""
+    """Whether all devices compute with it."""
     note: str | None = None
     """What the user should know."""
 
@@ -102,10 +102,9 @@ def _of_cluster(scheduler: Where, device: str, executor: Executor) -> Site:
             f"device '{device}' cannot be used: none of the {executor.processes} workers has it; "
             f"start workers on machines that have one, or pass --device cpu"
         )
-    sizes, native = list[int | None](), list[bool]()
-    if device.startswith("cuda"):
-        sizes = executor.ask(device_bytes, device, device=device)
-        native = executor.ask(computes_bfloat16, device, device=device)
+    cuda = device.startswith("cuda")
+    sizes = executor.ask(device_bytes, device, device=device) if cuda else []
+    native = executor.ask(computes_bfloat16, device, device=device)
     return Site(
         scheduler=scheduler if isinstance(scheduler, str) else "a client of Dask",
         processes=executor.processes,

@@ -101,7 +101,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     type=click.Choice(("fast", "paper")),
     default="fast",
     show_default=True,
-    help="AdamW and mixed precision, or the paper's optimiser.",
+    help="AdamW, in bfloat16 where the device has units for it; or the paper's optimiser.",
 )
 @option(
     RUNNING,

@@ -97,3 +97,15 @@ def test_regions_lie_in_the_plane() -> None:
     for bad in (((0, 11), (0, 1)), ((5, 5), (0, 1)), ((-1, 5), (0, 1)), ((0, 1), (4, 2))):
         with pytest.raises(InputError, match="does not lie in rows 0:10"):
             parse_region(bad, (10, 10))
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_a_precision_that_the_processor_has_no_units_for_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool
+) -> None:
+    monkeypatch.setattr("bigunet.sites.computes_bfloat16", lambda _: units)
+    write_slide(tmp_path / "s.zarr", np.zeros((100, 100), np.uint8), "yx")
+    model = constant_speed_model()
+    rough = plan_image(tmp_path / "s.zarr", model, precision="bfloat16").notes
+    assert any("no units for bfloat16" in note for note in rough) is not units
+    assert not any("no units" in note for note in plan_image(tmp_path / "s.zarr", model).notes)

@@ -36,7 +36,7 @@ class OpenVinoUNet:
     model : UNet
         On the CPU.
     precision : {"float32", "bfloat16"}
-        Of its arithmetic; the processor may not have bfloat16 and then takes float32.
+        Of its arithmetic; a processor without units for bfloat16 takes longer with it.
     """
 
     def __init__(self, model: UNet, precision: str) -> None:

@@ -132,10 +132,11 @@ def _follow(run: Run, events: EventLog, say: Callable[[str], None]) -> None:
 def _headline(run: Run) -> str:
     """Return what is going to be done, in one line."""
     s, d, model = run.settings, run.dataset, run.model
+    arithmetic = "mixed precision" if run.learner.mixed else "float32"
     return (
         f"{len(d.train)} images to train with, {len(d.val)} held back; {d.kind}; "
         f"U-Net of width {model.width}, depth {model.depth} on {run.learner.device}; "
-        f"recipe {s.recipe}; {s.epochs} epochs of {s.steps} tiles of {s.output} px"
+        f"recipe {s.recipe} in {arithmetic}; {s.epochs} epochs of {s.steps} tiles of {s.output} px"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bigunet.models.devices import computes_bfloat16
 from bigunet.models.unet import UNet
 from bigunet.training.loss import energy
 from bigunet.training.settings import Training
@@ -27,10 +28,16 @@ class Learner:
         Learns in place, and is moved to the device.
     settings : Training
     device : str
+
+    Attributes
+    ----------
+    mixed : bool
+        Whether networks compute in bfloat16: ``fast`` does, where there are units for it.
     """
 
     def __init__(self, model: UNet, settings: Training, device: str) -> None:
         self.model, self.settings, self.device = model.to(device), settings, device
+        self.mixed = settings.recipe == "fast" and computes_bfloat16(device)
         self.optimiser = _optimiser(self.model, settings)
 
     def learn(self, step: Step, number: int) -> float:
@@ -74,10 +81,9 @@ class Learner:
 
     def _differentiate(self, step: Step) -> float:
         image, target, weights = (torch.from_numpy(part)[None].to(self.device) for part in step)
-        mixed = self.settings.recipe == "fast"
         kind = self.device.split(":")[0]
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed and kind != "mps"):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.mixed):
             scores = self.model(image.contiguous(memory_format=torch.channels_last))
         loss = energy(scores, target, weights)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types

@@ -10,7 +10,12 @@ import torch
 
 from bigunet.errors import InputError
 from bigunet.models import devices
-from bigunet.models.devices import choose_device, choose_precision
+from bigunet.models.devices import (
+    choose_device,
+    choose_precision,
+    computes_bfloat16,
+    precision_warning,
+)
 
 
 @pytest.fixture
@@ -78,3 +83,36 @@ def test_precisions() -> None:
     assert choose_precision("bfloat16", "cpu") == "bfloat16"
     with pytest.raises(InputError, match="not to be had on mps"):
         choose_precision("bfloat16", "mps")
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"neon": True, "bf16": True}, False),
+        (None, False),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_if_it_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, has: dict[str, bool] | None, expected: bool
+) -> None:
+    if has is None:  # torch that does not tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert computes_bfloat16("cpu") is expected
+    assert not computes_bfloat16("mps")
+    assert choose_precision("auto", "cpu") == "float32"
+
+
+def test_a_precision_that_takes_longer_than_float32_is_said() -> None:
+    said = precision_warning("bfloat16", "cpu", bfloat16=False)
+    assert said is not None and said.startswith("warning: ") and "--precision float32" in said
+    assert precision_warning("float16", "cpu", bfloat16=True)
+    assert precision_warning("bfloat16", "cuda:0", bfloat16=False)
+    for device in ("cpu", "cuda"):
+        assert precision_warning("bfloat16", device, bfloat16=True) is None
+        assert precision_warning("float32", device, bfloat16=False) is None
+    assert precision_warning("float16", "cuda", bfloat16=False) is None

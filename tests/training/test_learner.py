@@ -60,3 +60,21 @@ def test_a_rehearsal_leaves_no_trace(cells: Path, tmp_path: Path, recipe: Any) -
     assert all(weight.grad is None for weight in run.model.parameters())
     run.learner.learn(step, 0)
     assert not same(dict(run.model.state_dict()), before)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "units", "mixed"),
+    [("fast", True, True), ("fast", False, False), ("paper", True, False)],
+)
+def test_bfloat16_is_for_the_fast_recipe_where_there_are_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, recipe: Any, units: bool, mixed: bool
+) -> None:
+    monkeypatch.setattr("bigunet.training.learner.computes_bfloat16", lambda _: units)
+    taught = learner(recipe=recipe)
+    seen = list[torch.dtype]()
+    taught.model.head.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    side = 12 + 2 * taught.model.margin
+    image = np.random.default_rng(0).normal(0, 1, (1, side, side)).astype(np.float32)
+    taught.learn(Step(image, np.eye(12, dtype=int), np.ones((12, 12), np.float32)), 0)
+    assert taught.mixed is mixed
+    assert seen == [torch.bfloat16 if mixed else torch.float32]
