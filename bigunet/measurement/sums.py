@@ -106,7 +106,10 @@ class Intensities:
 
 
 def _orientation(a: float, b: float, c: float) -> float:
-    """Return the angle of the major axis, in radians from the rows, as scikit-image does."""
+    """Return the angle of the major axis, in radians from the rows, as scikit-image does.
+
+    Moments are exact here: an axis along the rows is at π/2, never by a rounding at −π/2.
+    """
     if a == c:
         return math.pi / 4 if b < 0 else -math.pi / 4
     return 0.5 * math.atan2(-2 * b, c - a)
