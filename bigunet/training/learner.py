@@ -36,7 +36,10 @@ class Learner:
     """
 
     def __init__(self, model: UNet, settings: Training, device: str) -> None:
-        self.model, self.settings, self.device = model.to(device), settings, device
+        # Weights too: an image of one channel lies both ways, and alone would leave all as it is.
+        # torch's annotations do not know this form of `Module.to`.
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.settings, self.device = model, settings, device
         self.mixed = settings.recipe == "fast" and computes_bfloat16(device)
         self.optimiser = _optimiser(self.model, settings)
 

@@ -78,3 +78,20 @@ def test_bfloat16_is_for_the_fast_recipe_where_there_are_units_for_it(
     taught.learn(Step(image, np.eye(12, dtype=int), np.ones((12, 12), np.float32)), 0)
     assert taught.mixed is mixed
     assert seen == [torch.bfloat16 if mixed else torch.float32]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_come_last_in_every_layer(channels: int) -> None:
+    taught = Learner(UNet(channels, 2, width=4, depth=2), TINY, "cpu")
+    last = list[bool]()
+    for layer in taught.model.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(
+                lambda *given: last.append(
+                    given[2].is_contiguous(memory_format=torch.channels_last)
+                )
+            )
+    side = 12 + 2 * taught.model.margin
+    image = np.zeros((channels, side, side), np.float32)
+    taught.learn(Step(image, np.eye(12, dtype=int), np.ones((12, 12), np.float32)), 0)
+    assert len(last) == 13 and all(last)
