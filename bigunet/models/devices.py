@@ -93,8 +93,8 @@ def precision_warning(precision: str, device: str, *, bfloat16: bool) -> str | N
     if not slow.get(precision, False):
         return None
     return (
-        f"warning: {device} has no units for {precision} and takes several times as long "
-        "as with float32; pass --precision float32"
+        f"warning: {precision} takes several times as long as float32 on a "
+        f"{device.split(':')[0]} without units for it; pass --precision float32"
     )
 
 
