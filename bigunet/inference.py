@@ -59,7 +59,7 @@ def predict(
     Scores agree with one forward pass over the whole plane, mirrored at its
     borders, within ``1e-5 · max(1, largest |score|)`` in float32. They are
     bit-identical for any chunks, blocks, workers and order as long as tile, runtime,
-    precision, kind of device, threads per worker and, on CUDA, tiles in a pass
+    precision, kind of device and processor, threads per worker and, on CUDA, tiles in a pass
     (see `bigunet.memory.choose_batch`) are the same.
 
     Parameters
