@@ -72,11 +72,13 @@ def conditions() -> dict[str, Any]:
     import torch
     import zarr
 
+    from bigunet.models.devices import device_name
+
     return {
         "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
         "commit": commit(),
         "date": datetime.date.today().isoformat(),
-        "cpu": _cpu(),
+        "cpu": device_name("cpu"),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
@@ -140,12 +142,3 @@ def interleaved(
 def _module() -> list[str]:
     main = sys.modules["__main__"].__spec__
     return [main.name] if main is not None else []
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
-    except OSError:
-        names = set()
-    return ", ".join(sorted(names)) or platform.processor()

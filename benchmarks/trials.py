@@ -24,7 +24,7 @@ from bigunet.models.unet import UNet
 from bigunet.training.files import read_image
 from bigunet.training.settings import Training
 
-from .measure import commit, read_results, save_results
+from .measure import conditions, read_results, save_results
 
 __all__ = [
     "DATA",
@@ -162,8 +162,8 @@ def run_trials(
 ) -> list[dict[str, Any]]:
     """Return all cases with their figures; save after each, and go on with what was saved.
 
-    Hours of trainings may be cut short. Each run says of which commit it is, for later ones may be
-    of another. Runs of other sizes are begun anew.
+    Hours of trainings may be cut short. Each run says of which commit it is and on which processor
+    it ran, for later ones may differ. Runs of other sizes are begun anew.
 
     Parameters
     ----------
@@ -187,7 +187,8 @@ def run_trials(
     for case, figures in zip(
         waiting, run_side_by_side(work, [(case,) for case in waiting]), strict=True
     ):
-        runs.append({**case, **figures, "commit": commit()})
+        made = conditions()
+        runs.append({**case, **figures, **{name: made[name] for name in ("commit", "cpu")}})
         print(*(f"{name} {value}" for name, value in case.items()), "is done", flush=True)
         if save:
             save_results(save, {**sizes, **summary(runs), "runs": runs})

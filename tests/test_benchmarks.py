@@ -143,7 +143,7 @@ def test_separation_weights_are_compared(run_trial: Run, few_nuclei: Path) -> No
     assert all(one["images"] == 1 and one["touching"] > 0 for one in saved["runs"])
     # A trial that was cut short goes on with the runs it has; of other sizes it begins anew.
     more = run_trial(bench_separation, *options, "--seeds", 2)["runs"]
-    assert more[:2] == saved["runs"] and all(one["commit"] for one in more)
+    assert more[:2] == saved["runs"] and all(one["commit"] and one["cpu"] for one in more)
     assert [(one["w0"], one["seed"]) for one in more[2:]] == [(10.0, 1), (0.0, 1)]
     other = run_trial(bench_separation, *options, "--seeds", 1, "--width", 3)["runs"]
     assert len(other) == 2

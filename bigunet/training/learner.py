@@ -36,7 +36,7 @@ class Learner:
     """
 
     def __init__(self, model: UNet, settings: Training, device: str) -> None:
-        # Weights too: an image of one channel lies both ways, and alone would leave all as it is.
+        # The layers follow the weights: an image of one channel lies both ways, and says nothing.
         # torch's annotations do not know this form of `Module.to`.
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.settings, self.device = model, settings, device
@@ -87,7 +87,7 @@ class Learner:
         kind = self.device.split(":")[0]
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.mixed):
-            scores = self.model(image.contiguous(memory_format=torch.channels_last))
+            scores = self.model(image)
         loss = energy(scores, target, weights)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return float(loss.detach())

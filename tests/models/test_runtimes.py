@@ -99,6 +99,7 @@ import numpy as np, torch
 from bigunet.models.checkpoint import load_model
 from bigunet.models.runtimes import open_network
 
+assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
 model, image, runtime, scores = sys.argv[1:]
 network = open_network(load_model(model), runtime, "cpu", "float32")
 with torch.inference_mode():
