@@ -212,7 +212,7 @@ class _BlockWork:
 
     def read(self, at: int, plane: Plane, block: Block) -> tuple[np.ndarray, str]:
         """Return the pixels that a block is made of, and their digest."""
-        pixels = self.source.read(plane, self.tiling.source(block), self.tiling.alone(block))
+        pixels = self.source.read(plane, self.tiling.source(block), self.tiling.readers)
         return pixels, self.results.input_digest(pixels, at, block)
 
     def predict(self, pixels: np.ndarray, block: Block) -> dict[str, np.ndarray]:

@@ -64,12 +64,12 @@ class AxisTiling:
         tiles = self.tiles(span)
         return Span(tiles[0] - margin(self.depth), tiles[-1] + self.tile + self.after)
 
-    def alone(self, span: Span) -> Span:
-        """Return the pixels of a block, or of a part of one, that lie in no other's halo; may be
-        empty."""
-        before, after = self.halo * (span.start > 0), self.halo * (span.stop < self.size)
-        return Span(span.start + before, span.stop - after)
-
     def source(self, span: Span) -> Span:
         """Return the pixels of the axis among which that is found."""
         return mirror_span(self.read(span), self.size)
+
+    def readers(self, span: Span) -> int:
+        """Return how many blocks have pixels of a part of the axis in their `source`."""
+        near = Span(max(0, span.start - self.after), min(self.size, span.stop + self.after))
+        sources = (self.source(self.span(place)) for place in self.places(near))
+        return sum(source.start < span.stop and span.start < source.stop for source in sources)

@@ -202,10 +202,10 @@ class Tiling:
         along_y, along_x = self._axes
         return along_y.source(block.y), along_x.source(block.x)
 
-    def alone(self, block: Block) -> tuple[Span, Span]:
-        """Return the pixels of a block that no other needs; may be empty."""
+    def readers(self, y: Span, x: Span) -> int:
+        """Return how many blocks have pixels of some rows and columns in their `source`."""
         along_y, along_x = self._axes
-        return along_y.alone(block.y), along_x.alone(block.x)
+        return along_y.readers(y) * along_x.readers(x)
 
     def tile_read(self, tile: tuple[Span, Span]) -> tuple[Span, Span]:
         """Return what a tile sees, in pixels of the mirrored plane (may be negative)."""

@@ -2,15 +2,16 @@
 
 Blocks overlap by their halos, and rarely end where chunks do; so chunks at their borders are
 needed by up to four of them, and a codec gives whole chunks only. In each process those chunks
-are kept for a while, at most so many bytes of them.
+are kept until all of these have read them, at most so many bytes of them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from itertools import groupby, pairwise, product
 from typing import Any, TypeAlias
 
@@ -32,8 +33,17 @@ Pixels: TypeAlias = npt.NDArray[Any]
 _Window: TypeAlias = tuple[Span, Span]
 _Place: TypeAlias = tuple[int, int]
 """Row and column of a chunk."""
-_Mine: TypeAlias = dict[_Place, Future[Pixels] | None]
+_Mine: TypeAlias = dict[_Place, "_Chunk | None"]
 """Chunks to decode, with what others may wait for; None where nobody else needs them."""
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """A chunk that others need: how many of them have yet to ask, and its pixels once decoded."""
+
+    left: int
+    pixels: Future[Pixels] = field(default_factory=Future)
+    bytes: int = 0
 
 
 def is_kept(chunk_bytes: int, room: int = KEPT_BYTES) -> bool:
@@ -50,18 +60,19 @@ class DecodedChunks:
     Parameters
     ----------
     room : int
-        Bytes of chunks that are kept; those that were not needed for longest give way.
+        Bytes of chunks that are kept. A chunk is let go when all have read it; where some never do
+        (blocks that were left out), those that were not needed for longest give way.
     """
 
     def __init__(self, room: int = KEPT_BYTES) -> None:
         self._room, self._bytes = room, 0
-        self._kept: OrderedDict[tuple[Any, ...], Future[Pixels]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], _Chunk] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[DecodedChunks], tuple[int]]:
         return DecodedChunks, (self._room,)
 
-    def read(self, plane: Plane, window: _Window, alone: _Window) -> Pixels:
+    def read(self, plane: Plane, window: _Window, readers: Callable[[Span, Span], int]) -> Pixels:
         """Read a window of a plane.
 
         Parameters
@@ -70,8 +81,8 @@ class DecodedChunks:
             All planes have the same channels and chunks.
         window : (Span, Span)
             Rows and columns, inside of the plane.
-        alone : (Span, Span)
-            Those of them that nobody else is going to ask for; may be empty.
+        readers : callable
+            How many windows of a run, this one too, have pixels of some rows and columns.
 
         Returns
         -------
@@ -84,7 +95,7 @@ class DecodedChunks:
         """
         if not is_kept(_chunk_bytes(plane), self._room):
             return plane.read(window[0].slice, window[1].slice)
-        mine, theirs = self._share_out(plane, window, alone)
+        mine, theirs = self._share_out(plane, window, readers)
         found = np.empty((plane.shape[0], *(span.size for span in window)), plane.dtype)
         try:
             for part in _rectangles(mine):
@@ -95,29 +106,42 @@ class DecodedChunks:
         try:
             # Not before all that others may wait for is decoded: nobody waits in a circle.
             for place, chunk in theirs.items():
-                _fill(found, window, chunk.result(), _corner(plane, place))
+                _fill(found, window, chunk.pixels.result(), _corner(plane, place))
         except Exception:
             # Another's failure; this one tries for itself, and may say what is wrong.
             return plane.read(window[0].slice, window[1].slice)
         return found
 
     def _share_out(
-        self, plane: Plane, window: _Window, alone: _Window
-    ) -> tuple[_Mine, dict[_Place, Future[Pixels]]]:
+        self, plane: Plane, window: _Window, readers: Callable[[Span, Span], int]
+    ) -> tuple[_Mine, dict[_Place, _Chunk]]:
         """Return the chunks to decode, and those that others decode or have decoded."""
         mine: _Mine = {}
-        theirs: dict[_Place, Future[Pixels]] = {}
+        theirs: dict[_Place, _Chunk] = {}
+        others = {place: readers(*_extent(plane, place)) - 1 for place in _places(plane, window)}
         with self._lock:
-            for place in _places(plane, window):
+            for place, left in others.items():
                 key = (plane.index, place)
                 if key in self._kept:
-                    self._kept.move_to_end(key)
-                    theirs[place] = self._kept[key]
-                elif _within(_extent(plane, place), alone):
-                    mine[place] = None
+                    theirs[place] = self._take(key)
+                elif left > 0:
+                    mine[place] = self._kept[key] = _Chunk(left)
                 else:
-                    mine[place] = self._kept[key] = Future()
+                    mine[place] = None
         return mine, theirs
+
+    def _take(self, key: tuple[Any, ...]) -> _Chunk:
+        """Return a kept chunk, and let go of it if nobody else is going to ask."""
+        chunk = self._kept[key]
+        chunk.left -= 1
+        if chunk.left:
+            self._kept.move_to_end(key)
+        else:
+            self._drop(key)
+        return chunk
+
+    def _drop(self, key: tuple[Any, ...]) -> None:
+        self._bytes -= self._kept.pop(key).bytes
 
     def _decode(
         self,
@@ -134,27 +158,30 @@ class DecodedChunks:
         )
         pixels = plane.read(rows.slice, columns.slice)
         _fill(found, window, pixels, (rows.start, columns.start))
-        for place, waited_for in mine.items():
-            if waited_for is not None and _lies_in(place, part):
+        for place, chunk in mine.items():
+            if chunk is not None and _lies_in(place, part):
                 y, x = _extent(plane, place)
                 y, x = y.shift(-rows.start), x.shift(-columns.start)
-                self._keep((plane.index, place), waited_for, pixels[:, y.slice, x.slice].copy())
+                self._keep((plane.index, place), chunk, pixels[:, y.slice, x.slice].copy())
 
-    def _keep(self, key: tuple[Any, ...], waited_for: Future[Pixels], chunk: Pixels) -> None:
+    def _keep(self, key: tuple[Any, ...], chunk: _Chunk, pixels: Pixels) -> None:
         with self._lock:
-            waited_for.set_result(chunk)
-            self._bytes += chunk.nbytes
+            chunk.pixels.set_result(pixels)
+            # Those who wait for it may have been the last.
+            if self._kept.get(key) is chunk:
+                chunk.bytes = pixels.nbytes
+                self._bytes += chunk.bytes
             while self._bytes > self._room:
-                oldest = next(k for k, one in self._kept.items() if one.done())
-                self._bytes -= self._kept.pop(oldest).result().nbytes
+                self._drop(next(k for k, one in self._kept.items() if one.bytes))
 
     def _forget(self, plane: Plane, mine: _Mine, error: BaseException) -> None:
         """Let go of what was not decoded, and tell those who wait for it."""
-        for place, waited_for in mine.items():
-            if waited_for is not None and not waited_for.done():
+        for place, chunk in mine.items():
+            if chunk is not None and not chunk.pixels.done():
                 with self._lock:
-                    self._kept.pop((plane.index, place), None)
-                waited_for.set_exception(error)
+                    if self._kept.get((plane.index, place)) is chunk:
+                        self._drop((plane.index, place))
+                chunk.pixels.set_exception(error)
 
 
 def _chunk_bytes(plane: Plane) -> int:
@@ -187,11 +214,6 @@ def _extent(plane: Plane, place: _Place) -> _Window:
 
 def _lies_in(place: _Place, part: _Window) -> bool:
     return all(span.start <= at < span.stop for at, span in zip(place, part, strict=True))
-
-
-def _within(inner: _Window, outer: _Window) -> bool:
-    pairs = zip(inner, outer, strict=True)
-    return all(o.start <= i.start and i.stop <= o.stop for i, o in pairs)
 
 
 def _rectangles(places: Iterable[_Place]) -> Iterator[_Window]:

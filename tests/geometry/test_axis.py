@@ -55,3 +55,14 @@ def test_a_source_holds_what_each_tile_reads_and_no_more(axis: AxisTiling) -> No
         reads = [axis.read(tile) for tile in tiles]
         needed = {i for read in reads for i in mirror_indices(read.start, read.stop, axis.size)}
         assert axis.source(span) == Span(min(needed), max(needed) + 1)
+
+
+@given(axes(), st.data())
+def test_readers_of_a_part_are_the_blocks_with_one_of_its_pixels_in_their_source(
+    axis: AxisTiling, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, axis.size - 1))
+    part = Span(start, data.draw(st.integers(start + 1, axis.size)))
+    pixels = set(range(part.start, part.stop))
+    sources = [axis.source(span) for span in walked(axis)]
+    assert axis.readers(part) == sum(bool(pixels & set(range(s.start, s.stop))) for s in sources)
