@@ -57,9 +57,11 @@ class Embedded:
         return dask.compute(value, scheduler=self.scheduler, num_workers=self.workers)[0]
 
     def run(self, tasks: Iterable[Task], on_result: OnResult, *, device: str | None = None) -> None:
-        """Run all tasks, and call back with each result in the caller's thread."""
+        """Run all tasks in order, and call back with each result in the caller's thread."""
         for window in _windows(tasks):
-            made = [task.delayed() for task in window]
+            # Of tasks that are equal to it dask takes the one with the last name first. Blocks have
+            # to come in order, for neighbours share chunks.
+            made = [task.delayed(f"task-{WINDOW - n:04}") for n, task in enumerate(window)]
             keys = {one.key for one in made}
 
             def posttask(key: Any, value: Any, *_: Any, keys: set[Any] = keys) -> None:

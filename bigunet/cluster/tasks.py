@@ -86,10 +86,10 @@ class Task:
         """Run it here and now, if it is not lazy."""
         return attempt(self.function, self.where, *self.args)
 
-    def delayed(self) -> Delayed:
+    def delayed(self, key: str | None = None) -> Delayed:
         """Return the same for dask, which computes arguments first."""
         call = partial(attempt, self.function, self.where)
-        made: Delayed = delayed(call, pure=False, traverse=False)(*self.args)
+        made: Delayed = delayed(call, pure=False, traverse=False)(*self.args, dask_key_name=key)
         return made
 
 

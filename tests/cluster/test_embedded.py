@@ -60,6 +60,16 @@ def test_windows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found) == 21
 
 
+@pytest.mark.parametrize("scheduler", ["threads", "sync"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_tasks_are_begun_in_order(scheduler: str, lazy: bool) -> None:
+    begun: list[int] = []
+    arguments = (delayed(n, name=f"part-{n * 7919 % 5000}") if lazy else n for n in range(5000))
+    with open_executor(scheduler, 1) as executor:
+        executor.run((task(begun.append, n, where="") for n in arguments), lambda _: None)
+    assert begun == list(range(5000))
+
+
 def test_results_are_told_in_the_callers_thread() -> None:
     threads = set()
     with open_executor("threads", 4) as executor:
