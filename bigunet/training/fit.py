@@ -124,8 +124,7 @@ def _follow(run: Run, events: EventLog, say: Callable[[str], None]) -> None:
         left = (run.settings.epochs - epoch.epoch) * (time.monotonic() - began) / done
         say(
             f"epoch {epoch.epoch}/{run.settings.epochs}: loss {epoch.loss:.4f}, "
-            f"F1@0.5 {epoch.f1:.3f}, IoU {epoch.iou:.3f}, {epoch.seconds:.0f} s, "
-            f"about {_duration(left)} left"
+            f"{epoch.scores}, {epoch.seconds:.0f} s, about {_duration(left)} left"
         )
 
 

@@ -38,12 +38,19 @@ class Epoch:
     """Mean energy of the steps."""
     f1: float
     """Of validation objects at an IoU of 0.5; NaN where nothing was held back."""
+    ap: float
+    """Of validation objects, mean over IoU 0.5, 0.55 … 0.95."""
     iou: float
     """Mean IoU of the classes on validation images."""
     rate: float
     """Learning rate of the last step."""
     seconds: float
     """Of training; validation apart."""
+
+    @property
+    def scores(self) -> str:
+        """What validation measured, in words."""
+        return f"F1@0.5 {self.f1:.3f}, AP@0.5:0.95 {self.ap:.3f}, IoU {self.iou:.3f}"
 
 
 class Run:
@@ -101,6 +108,7 @@ class Run:
                 epoch=number + 1,
                 loss=loss,
                 f1=score.f1,
+                ap=score.ap,
                 iou=score.iou,
                 rate=self.learner.rate((number + 1) * self.settings.steps - 1),
                 seconds=seconds,
@@ -172,7 +180,7 @@ class Run:
 
     def _save(self, epoch: Epoch) -> None:
         of_objects = self.dataset.kind == "instances"
-        score = f"F1@0.5 {epoch.f1:.3f}, IoU {epoch.iou:.3f} after epoch {epoch.epoch}"
+        score = f"{epoch.scores} after epoch {epoch.epoch}"
         save_model(
             self.model,
             self.files.model,
@@ -197,7 +205,7 @@ class Run:
 
     def _figure(self, index: int) -> float:
         score = self.history[index]
-        value = Score(f1=score.f1, iou=score.iou).of(self.dataset.kind)
+        value = Score(f1=score.f1, ap=score.ap, iou=score.iou).of(self.dataset.kind)
         return -math.inf if math.isnan(value) else value
 
     def _state(self) -> dict[str, Any]:
@@ -211,7 +219,7 @@ class Run:
         }
 
 
-_UNKNOWN = Score(f1=math.nan, iou=math.nan)
+_UNKNOWN = Score(f1=math.nan, ap=math.nan, iou=math.nan)
 
 
 def _rule(dataset: Dataset, model: UNet | None) -> IntensityRule:
@@ -225,6 +233,7 @@ def _curves(epoch: Epoch) -> dict[str, float]:
         "train/loss": epoch.loss,
         "train/rate": epoch.rate,
         "val/F1": epoch.f1,
+        "val/AP": epoch.ap,
         "val/IoU": epoch.iou,
     }
 

@@ -15,7 +15,7 @@ from bigunet.models.container import write_content
 
 __all__ = ["STATE_FORMAT", "RunFiles"]
 
-STATE_FORMAT = "bigunet-training"
+STATE_FORMAT = "bigunet-training 2"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ class RunFiles:
         except Exception as error:
             raise ModelError(f"{self.state} cannot be read; begin anew with --overwrite") from error
         if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-            raise ModelError(f"{self.state} is no state of a training run")
+            raise ModelError(
+                f"{self.state} is no state of a training run of this version; "
+                "begin anew with --overwrite"
+            )
         return state
 
     def write_log(self, epochs: Sequence[Mapping[str, Any]]) -> None:

@@ -38,7 +38,9 @@ def assert_same_runs(one: Path, two: Path) -> None:
     assert same(weights(one), weights(two))
     first, second = states(one, two)
     assert same(first["weights"], second["weights"])
-    numbers = [[(e["loss"], e["f1"], e["iou"]) for e in s["history"]] for s in (first, second)]
+    numbers = [
+        [(e["loss"], e["f1"], e["ap"], e["iou"]) for e in s["history"]] for s in (first, second)
+    ]
     assert numbers[0] == numbers[1] and first["best"] == second["best"]
 
 
@@ -159,7 +161,7 @@ def test_it_stops_early_and_has_nothing_to_go_on_with(
 ) -> None:
     changes = {"epochs": 30, "steps": 1, "patience": 2, "learning_rate": 1e-12}
     scores = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(run, "validate", lambda *_: Score(f1=next(scores), iou=0.5))
+    monkeypatch.setattr(run, "validate", lambda *_: Score(f1=1.0, ap=next(scores), iou=0.5))
     done = train_tiny(cells, tmp_path / "m.pt", **changes)
     assert len(done.epochs) == 4 and done.best.epoch == 2
     before = (tmp_path / "m.state.pt").read_bytes()
