@@ -144,7 +144,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     default=20,
     show_default=True,
     metavar="N",
-    help="Stop after so many epochs without a better score.",
+    help="Stop after so many epochs in a row that are worse than one before.",
 )
 @option(
     RUNNING,

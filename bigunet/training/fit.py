@@ -37,6 +37,7 @@ class Trained:
     path: Path
     """The best network."""
     best: Epoch
+    """The epoch that it is of."""
     epochs: tuple[Epoch, ...]
     notes: tuple[str, ...]
     """Lines for the user about the data."""

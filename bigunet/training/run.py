@@ -40,6 +40,8 @@ class Epoch:
     """Of validation objects at an IoU of 0.5; NaN where nothing was held back."""
     ap: float
     """Of validation objects, mean over IoU 0.5, 0.55 … 0.95."""
+    ap_error: float
+    """Its standard error."""
     iou: float
     """Mean IoU of the classes on validation images."""
     rate: float
@@ -50,7 +52,8 @@ class Epoch:
     @property
     def scores(self) -> str:
         """What validation measured, in words."""
-        return f"F1@0.5 {self.f1:.3f}, AP@0.5:0.95 {self.ap:.3f}, IoU {self.iou:.3f}"
+        ap = f"AP@0.5:0.95 {self.ap:.3f} ± {self.ap_error:.3f}"
+        return f"F1@0.5 {self.f1:.3f}, {ap}, IoU {self.iou:.3f}"
 
 
 class Run:
@@ -92,7 +95,7 @@ class Run:
         self.best = 0
 
     def is_over(self) -> bool:
-        """Whether the last epoch was reached, or nothing got better for long."""
+        """Whether the last epoch was reached, or all has been worse for long."""
         done = len(self.history)
         return done >= self.settings.epochs or done - 1 - self.best >= self.settings.patience
 
@@ -109,6 +112,7 @@ class Run:
                 loss=loss,
                 f1=score.f1,
                 ap=score.ap,
+                ap_error=score.ap_error,
                 iou=score.iou,
                 rate=self.learner.rate((number + 1) * self.settings.steps - 1),
                 seconds=seconds,
@@ -167,7 +171,7 @@ class Run:
         """Write the network if it is the best so far, the state, and what people look at."""
         last = len(self.history) - 1
         epoch = self.history[last]
-        if last == 0 or not self.dataset.val or self._figure(last) >= self._figure(self.best):
+        if not self.dataset.val or self._is_as_good_as_any(last):
             self.best = last
             self._save(epoch)
         # Before the state: what a run logs twice is dropped, what it never logs is missing.
@@ -203,10 +207,18 @@ class Run:
             f"of {s.output} px, rate {s.rate:g}, seed {s.seed}{begun}"
         )
 
-    def _figure(self, index: int) -> float:
-        score = self.history[index]
-        value = Score(f1=score.f1, ap=score.ap, iou=score.iou).of(self.dataset.kind)
-        return -math.inf if math.isnan(value) else value
+    def _is_as_good_as_any(self, index: int) -> bool:
+        """Whether no epoch so far was better by more than the standard error of its score.
+
+        Of few objects chance decides which epoch is best. As the rate falls later ones are better,
+        so of those that cannot be told apart the last is taken: the rule of one standard error
+        (Breiman et al. 1984). Of pixels no error is known, and the best score is best.
+        """
+        of_objects = self.dataset.kind == "instances"
+        scores = [_number(epoch.ap if of_objects else epoch.iou) for epoch in self.history]
+        top = scores.index(max(scores))
+        error = self.history[top].ap_error if of_objects else 0.0
+        return scores[index] >= scores[top] - max(0.0, _number(error))
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -219,7 +231,12 @@ class Run:
         }
 
 
-_UNKNOWN = Score(f1=math.nan, ap=math.nan, iou=math.nan)
+def _number(score: float) -> float:
+    """Return a score that can be compared: without objects there is none."""
+    return -math.inf if math.isnan(score) else score
+
+
+_UNKNOWN = Score(f1=math.nan, ap=math.nan, ap_error=math.nan, iou=math.nan)
 
 
 def _rule(dataset: Dataset, model: UNet | None) -> IntensityRule:

@@ -47,7 +47,7 @@ class Training:
     sigma: float = 5.0
     """Width of the separation border in pixels."""
     patience: int = 20
-    """Epochs without a better validation score after which to stop."""
+    """Epochs in a row with a worse validation score than before, after which to stop."""
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 

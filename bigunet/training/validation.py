@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,16 +32,10 @@ class Score:
     """Of objects at an IoU of 0.5; objects are 4-connected pixels of one class."""
     ap: float
     """Of objects, mean over IoU 0.5, 0.55 … 0.95, as the Data Science Bowl 2018 ranks."""
+    ap_error: float
+    """Standard error of the AP, if each true object were found or not by itself."""
     iou: float
     """Mean over classes of the IoU of their pixels."""
-
-    def of(self, kind: str) -> float:
-        """Return what decides which network is best: objects or pixels.
-
-        Of objects the AP, for few images are soon all found at an IoU of 0.5: then F1 says that
-        nothing gets better any more, and outlines still do.
-        """
-        return self.ap if kind == "instances" else self.iou
 
 
 def validate(model: UNet, examples: PreparedExamples) -> Score:
@@ -58,7 +53,10 @@ def validate(model: UNet, examples: PreparedExamples) -> Score:
     hits = np.diag(pixels)
     union = pixels.sum(0) + pixels.sum(1) - hits
     iou = float(np.mean(hits[union > 0] / union[union > 0]))
-    return Score(f1=objects.f1[0], ap=objects.mean_ap, iou=iou)
+    ap = objects.mean_ap
+    # Of all thresholds as of one: an object that is found well is found at most of them.
+    error = math.sqrt(ap * (1 - ap) / objects.true) if objects.true else math.nan
+    return Score(f1=objects.f1[0], ap=ap, ap_error=error, iou=iou)
 
 
 def draw_validation(model: UNet, examples: PreparedExamples, path: Path) -> None:

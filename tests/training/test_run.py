@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bigunet import load_model
 from bigunet.errors import RunError
@@ -19,7 +21,7 @@ from bigunet.training import run
 from bigunet.training.fit import Trained, train
 from bigunet.training.learner import Learner
 from bigunet.training.validation import Score
-from tests.training.made_cells import TINY, same, states, weights
+from tests.training.made_cells import TINY, same, states, weights, write_cells
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -156,12 +158,44 @@ def test_another_run_in_its_place_forgets_the_state(
 # Where it ends
 
 
+def scored(ap: float, ap_error: float = 0.0, iou: float = 0.5) -> Score:
+    return Score(f1=1.0, ap=ap, ap_error=ap_error, iou=iou)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept", "epochs"), [(0.0, 2, 5), (0.05, 2, 5), (0.15, 4, 7), (0.35, 6, 8)]
+)
+def test_of_epochs_that_cannot_be_told_apart_the_last_is_kept(
+    cells: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: float,
+    kept: int,
+    epochs: int,
+) -> None:
+    scores = iter([0.4, 0.6, 0.5, 0.5, 0.2, 0.3, 0.1, 0.1])
+    monkeypatch.setattr(run, "validate", lambda *_: scored(next(scores), error))
+    done = train_tiny(cells, tmp_path / "m.pt", epochs=8, steps=1, patience=3)
+    assert (done.best.epoch, len(done.epochs)) == (kept, epochs)
+    said = str(load_model(done.path).card.scores["images held back"])
+    assert said.endswith(f"± {error:.3f}, IoU 0.500 after epoch {kept}")
+
+
+def test_of_classes_the_best_iou_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_cells(tmp_path / "data")
+    for path in (data / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    scores = iter([0.4, 0.6, 0.5])
+    monkeypatch.setattr(run, "validate", lambda *_: scored(0.5, 0.2, next(scores)))
+    assert train_tiny(data, tmp_path / "m.pt", epochs=3, steps=1).best.epoch == 2
+
+
 def test_it_stops_early_and_has_nothing_to_go_on_with(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"epochs": 30, "steps": 1, "patience": 2, "learning_rate": 1e-12}
     scores = iter([0.5, 0.6, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(run, "validate", lambda *_: Score(f1=1.0, ap=next(scores), iou=0.5))
+    monkeypatch.setattr(run, "validate", lambda *_: scored(next(scores)))
     done = train_tiny(cells, tmp_path / "m.pt", **changes)
     assert len(done.epochs) == 4 and done.best.epoch == 2
     before = (tmp_path / "m.state.pt").read_bytes()
