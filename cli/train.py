@@ -116,7 +116,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     RUNNING,
     "--tile",
     type=click.IntRange(min=1),
-    default=384,
+    default=256,
     show_default=True,
     metavar="PX",
     help="Side of a tile's output; the paper's is 388.",

@@ -36,7 +36,7 @@ class Training:
     epochs: int = 50
     steps: int = 100
     """Tiles in an epoch, one a batch."""
-    tile: int = 384
+    tile: int = 256
     """Side of a tile's output in pixels, rounded up to a legal one; the paper's is 388."""
     learning_rate: float | None = None
     """By default what the recipe says."""
