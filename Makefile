@@ -42,8 +42,9 @@ demo: $(STAMP)
 	@echo "table    $(DEMO)/nuclei.csv"
 	@echo "picture  $(DEMO)/overlay.png  <- open this"
 
+# On two cores two processes leave a third of the time idle: tests of faults wait for processes.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 	$(MAKE) lint
 
 lint: $(STAMP)

@@ -35,7 +35,8 @@ def test_curves_and_pictures_of_a_run(cells: Path, tmp_path: Path) -> None:
         cells, tmp_path / "m.pt", settings=TINY, device="cpu", tensorboard=tmp_path / "logs"
     )
     events = logged(tmp_path / "logs" / "m")
-    assert events.Tags()["scalars"] == ["train/loss", "train/rate", "val/F1", "val/IoU"]
+    curves = ["train/loss", "train/rate", "val/F1", "val/AP", "val/IoU"]
+    assert events.Tags()["scalars"] == curves
     losses = [event.value for event in events.Scalars("train/loss")]
     assert losses == pytest.approx([epoch.loss for epoch in done.epochs])
     assert steps(tmp_path / "logs" / "m", "val/F1") == [1, 2, 3]
