@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from strategies import (
 
 from bigunet import UNet, save_model, segment, segment_image
 from bigunet.errors import BigunetError, InputError, MemoryLimitError, RunError
+from bigunet.images import planes as image_planes
+from bigunet.images.decoded import DecodedChunks
 from bigunet.images.intensity import IntensityRule, measure_limits, normalise
 from bigunet.models.card import ModelCard
 from bigunet.pipeline import Progress, plan_image
@@ -468,3 +471,26 @@ def test_dask_settings_of_the_caller_do_not_matter(tmp_path: Path) -> None:
     with dask.config.set(scheduler="sync", num_workers=1):
         segment_image(slide, random_model(2), name="other", **QUICK)
     np.testing.assert_array_equal(read_label(slide, "plain"), read_label(slide, "other"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_decodes_no_more_than_its_plan_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """There is room for the chunks of a row of blocks, but not for those of the plane."""
+    slide = write_slide(tmp_path / "s.zarr", np.zeros((640, 640), np.uint8), "yx", chunk=32)
+    room, decoded, fetch, lock = 300 * 32**2, 0, image_planes._fetch, threading.Lock()
+    monkeypatch.setattr("bigunet.cutting.KEPT_BYTES", room)
+    monkeypatch.setattr(DecodedChunks.__init__, "__defaults__", (room,))
+
+    def counted(plane: Any, y: slice, x: slice) -> Any:
+        nonlocal decoded
+        with lock:
+            decoded += (y.stop - y.start) * (x.stop - x.start)
+        return fetch(plane, y, x)
+
+    monkeypatch.setattr(image_planes, "_fetch", counted)
+    options: dict[str, Any] = {"tile": 64, "block": 64, "device": "cpu", "overlap": "direct"}
+    done = segment_image(slide, random_model(1), workers=workers, **options)
+    assert done.plan.read_amplification == 1
+    assert decoded == 640**2
