@@ -61,7 +61,7 @@ class Embedded:
         for window in _windows(tasks):
             # Of tasks that are equal to it dask takes the one with the last name first. Blocks have
             # to come in order, for neighbours share chunks.
-            made = [task.delayed(f"task-{WINDOW - n:04}") for n, task in enumerate(window)]
+            made = [task.delayed(f"task-{WINDOW - n:09}") for n, task in enumerate(window)]
             keys = {one.key for one in made}
 
             def posttask(key: Any, value: Any, *_: Any, keys: set[Any] = keys) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -202,10 +202,12 @@ class Tiling:
         along_y, along_x = self._axes
         return along_y.source(block.y), along_x.source(block.x)
 
-    def readers(self, y: Span, x: Span) -> int:
-        """Return how many blocks have pixels of some rows and columns in their `source`."""
+    @property
+    def readers(self) -> tuple[Callable[[Span], int], Callable[[Span], int]]:
+        """How many rows of blocks have some rows of the plane in their `source`, and how many columns
+        of blocks some columns."""
         along_y, along_x = self._axes
-        return along_y.readers(y) * along_x.readers(x)
+        return along_y.readers, along_x.readers
 
     def tile_read(self, tile: tuple[Span, Span]) -> tuple[Span, Span]:
         """Return what a tile sees, in pixels of the mirrored plane (may be negative)."""

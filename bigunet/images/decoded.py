@@ -33,8 +33,8 @@ Pixels: TypeAlias = npt.NDArray[Any]
 _Window: TypeAlias = tuple[Span, Span]
 _Place: TypeAlias = tuple[int, int]
 """Row and column of a chunk."""
-_Mine: TypeAlias = dict[_Place, "_Chunk | None"]
-"""Chunks to decode, with what others may wait for; None where nobody else needs them."""
+_Readers: TypeAlias = tuple[Callable[[Span], int], Callable[[Span], int]]
+"""How many windows lie side by side on some rows, and on some columns."""
 
 
 @dataclass(eq=False)
@@ -44,6 +44,10 @@ class _Chunk:
     left: int
     pixels: Future[Pixels] = field(default_factory=Future)
     bytes: int = 0
+
+
+_Mine: TypeAlias = dict[_Place, _Chunk | None]
+"""Chunks to decode, with what others may wait for; None where nobody else needs them."""
 
 
 def is_kept(chunk_bytes: int, room: int = KEPT_BYTES) -> bool:
@@ -72,7 +76,7 @@ class DecodedChunks:
     def __reduce__(self) -> tuple[type[DecodedChunks], tuple[int]]:
         return DecodedChunks, (self._room,)
 
-    def read(self, plane: Plane, window: _Window, readers: Callable[[Span, Span], int]) -> Pixels:
+    def read(self, plane: Plane, window: _Window, readers: _Readers) -> Pixels:
         """Read a window of a plane.
 
         Parameters
@@ -81,8 +85,9 @@ class DecodedChunks:
             All planes have the same channels and chunks.
         window : (Span, Span)
             Rows and columns, inside of the plane.
-        readers : callable
-            How many windows of a run, this one too, have pixels of some rows and columns.
+        readers : (callable, callable)
+            How many rows of windows have pixels of some rows of the plane, and how many columns of
+            windows of some columns; this window's own are among them.
 
         Returns
         -------
@@ -113,19 +118,19 @@ class DecodedChunks:
         return found
 
     def _share_out(
-        self, plane: Plane, window: _Window, readers: Callable[[Span, Span], int]
+        self, plane: Plane, window: _Window, readers: _Readers
     ) -> tuple[_Mine, dict[_Place, _Chunk]]:
         """Return the chunks to decode, and those that others decode or have decoded."""
         mine: _Mine = {}
         theirs: dict[_Place, _Chunk] = {}
-        others = {place: readers(*_extent(plane, place)) - 1 for place in _places(plane, window)}
+        counts = _reader_counts(plane, window, readers)
         with self._lock:
-            for place, left in others.items():
+            for place, count in counts.items():
                 key = (plane.index, place)
                 if key in self._kept:
                     theirs[place] = self._take(key)
-                elif left > 0:
-                    mine[place] = self._kept[key] = _Chunk(left)
+                elif count > 1:
+                    mine[place] = self._kept[key] = _Chunk(left=count - 1)
                 else:
                     mine[place] = None
         return mine, theirs
@@ -188,13 +193,21 @@ def _chunk_bytes(plane: Plane) -> int:
     return plane.shape[0] * plane.decoded[0] * plane.decoded[1] * plane.dtype.itemsize
 
 
-def _places(plane: Plane, window: _Window) -> Iterator[_Place]:
-    """Yield the rows and columns of the chunks that a window touches."""
+def _reader_counts(plane: Plane, window: _Window, readers: _Readers) -> dict[_Place, int]:
+    """Return the chunks that a window touches, and how many windows read each.
+
+    Counted along rows and columns, for of small chunks a window has a thousand.
+    """
     rows, columns = (
-        range(span.start // size, -(-span.stop // size))
-        for span, size in zip(window, plane.decoded, strict=True)
+        [
+            (at, count(Span(at * size, min((at + 1) * size, whole))))
+            for at in range(span.start // size, -(-span.stop // size))
+        ]
+        for span, size, whole, count in zip(
+            window, plane.decoded, plane.shape[1:], readers, strict=True
+        )
     )
-    yield from product(rows, columns)
+    return {(row, column): n * m for (row, n), (column, m) in product(rows, columns)}
 
 
 def _corner(plane: Plane, place: _Place) -> tuple[int, int]:

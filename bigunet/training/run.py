@@ -171,7 +171,7 @@ class Run:
         """Write the network if it is the best so far, the state, and what people look at."""
         last = len(self.history) - 1
         epoch = self.history[last]
-        if not self.dataset.val or self._is_as_good_as_any(last):
+        if not self.dataset.val or self._is_as_good_as_any():
             self.best = last
             self._save(epoch)
         # Before the state: what a run logs twice is dropped, what it never logs is missing.
@@ -207,18 +207,18 @@ class Run:
             f"of {s.output} px, rate {s.rate:g}, seed {s.seed}{begun}"
         )
 
-    def _is_as_good_as_any(self, index: int) -> bool:
-        """Whether no epoch so far was better by more than the standard error of its score.
+    def _is_as_good_as_any(self) -> bool:
+        """Whether no epoch was better than the last by more than the standard error of its score.
 
-        Of few objects chance decides which epoch is best. As the rate falls later ones are better,
-        so of those that cannot be told apart the last is taken: the rule of one standard error
-        (Breiman et al. 1984). Of pixels no error is known, and the best score is best.
+        Of few objects chance decides which epoch scores best, so of those that cannot be told apart
+        the one that has learned for longest is taken: the rule of one standard error (Breiman et
+        al. 1984). Of pixels no error is known, and the best score is best.
         """
         of_objects = self.dataset.kind == "instances"
         scores = [_number(epoch.ap if of_objects else epoch.iou) for epoch in self.history]
         top = scores.index(max(scores))
         error = self.history[top].ap_error if of_objects else 0.0
-        return scores[index] >= scores[top] - max(0.0, _number(error))
+        return scores[-1] >= scores[top] - max(0.0, _number(error))
 
     def _state(self) -> dict[str, Any]:
         return {

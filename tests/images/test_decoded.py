@@ -36,18 +36,14 @@ def source(folder: Path, shape: tuple[int, int], chunk: int) -> tuple[Plane, np.
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Plane]:
-    """Return what gives a plane of 70 by 80 pixels in chunks of one side, stored once."""
-    return cache(lambda chunk: source(tmp_path_factory.mktemp("stored"), (70, 80), chunk)[0])
+    """Return what gives a plane of 130 by 150 pixels in chunks of one side, stored once."""
+    return cache(lambda chunk: source(tmp_path_factory.mktemp("stored"), (130, 150), chunk)[0])
 
 
-def nobody_else(_rows: Span, _columns: Span) -> int:
-    """Say of all pixels that one window has them."""
-    return 1
-
-
-def everybody(_rows: Span, _columns: Span) -> int:
-    """Say of all pixels that very many windows have them."""
-    return 10**9
+NOBODY_ELSE = (lambda _: 1, lambda _: 1)
+"""Says of all pixels that one window has them."""
+EVERYBODY = (lambda _: 10**9, lambda _: 10**9)
+"""Says of all pixels that very many windows have them."""
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
@@ -151,14 +147,14 @@ def test_each_chunk_is_decoded_once(
 @given(
     chunk=st.integers(14, 40),
     block=st.integers(16, 60),
-    room=st.integers(1, 100_000),
+    room=st.integers(1, 300_000),
     threads=st.sampled_from((1, 3)),
 )
 def test_no_more_is_decoded_than_is_said(
     stored: Callable[[int], Plane], chunk: int, block: int, room: int, threads: int
 ) -> None:
     plane = stored(chunk)
-    tiling = Tiling.fit((70, 80), 1, tile=block, block=block, target_tile=1, target_block=1)
+    tiling = Tiling.fit((130, 150), 1, tile=block, block=block, target_tile=1, target_block=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bigunet.images.decoded.KEPT_BYTES", room)
         patch.setattr("bigunet.cutting.KEPT_BYTES", room)
@@ -192,13 +188,13 @@ def test_a_chunk_that_cannot_be_read_is_named_by_all_who_need_it(
 
     monkeypatch.setattr(planes, "_fetch", slow)
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(reader.read, plane, window, everybody) for _ in range(2)]
+        both = [pool.submit(reader.read, plane, window, EVERYBODY) for _ in range(2)]
         waiting.set()
         for one in both:
             with pytest.raises(RunError, match=r"cannot read chunk \(0, 1, 1\)"):
                 one.result()
     chunk.write_bytes(whole)
-    found = reader.read(plane, window, everybody)
+    found = reader.read(plane, window, EVERYBODY)
     np.testing.assert_array_equal(found, pixels[:, :40, :40])
 
 
@@ -215,7 +211,7 @@ def test_chunks_too_large_to_keep_are_not_read_whole(
 
     monkeypatch.setattr(planes, "_fetch", seen)
     window = (Span(3, 20), Span(5, 9))
-    found = DecodedChunks(2**17).read(plane, window, nobody_else)
+    found = DecodedChunks(2**17).read(plane, window, NOBODY_ELSE)
     np.testing.assert_array_equal(found, pixels[:, 3:20, 5:9])
     assert windows == [(slice(3, 20), slice(5, 9))]
 
@@ -223,7 +219,7 @@ def test_chunks_too_large_to_keep_are_not_read_whole(
 def test_a_copy_for_another_process_is_empty(tmp_path: Path) -> None:
     plane, _ = source(tmp_path, (40, 40), 8)
     reader, fresh = DecodedChunks(20_000), pickle.dumps(DecodedChunks(20_000))
-    reader.read(plane, (Span(0, 40), Span(0, 40)), everybody)
+    reader.read(plane, (Span(0, 40), Span(0, 40)), EVERYBODY)
     assert reader._kept and pickle.dumps(reader) == fresh
     assert not pickle.loads(fresh)._kept and pickle.loads(fresh)._room == 20_000
 
@@ -233,6 +229,6 @@ def test_planes_are_not_mixed_up(tmp_path: Path) -> None:
     slide = write_slide(tmp_path / "slide.zarr", pixels, "zyx", chunk=8, levels=1)
     reader, window = DecodedChunks(), (Span(0, 20), Span(0, 20))
     for plane, expected in zip(image_planes(open_image(slide), 0, (0,)), pixels, strict=True):
-        found = reader.read(plane, window, everybody)
+        found = reader.read(plane, window, EVERYBODY)
         np.testing.assert_array_equal(found[0], expected)
         assert replace(plane) == plane

@@ -30,7 +30,8 @@ def test_it_learns_to_tell_cells_from_ground(cells: Path, tmp_path: Path) -> Non
     assert done.epochs[-1].loss < 0.7 * done.epochs[0].loss
     assert done.best.iou > 0.7
     assert 0 < done.best.ap < done.best.f1
-    assert done.best.ap == max(epoch.ap for epoch in done.epochs)
+    top = max(done.epochs, key=lambda epoch: epoch.ap)
+    assert done.best.ap >= top.ap - top.ap_error
     model = load_model(done.path)
     image = np.asarray(Image.open(cells / "images" / "0.png"))
     truth = np.asarray(Image.open(cells / "masks" / "0.png")) > 0
