@@ -25,13 +25,13 @@ from bigunet.errors import InputError
 from bigunet.geometry import Tiling
 from bigunet.images.intensity import measure_limits
 from bigunet.images.sample import sample_arrays
-from bigunet.inference import predict_block
 from bigunet.instances.lazy import lazy_objects
 from bigunet.instances.rules import Rules
 from bigunet.metrics.contingency import count_pairs
 from bigunet.metrics.objects import IOU_THRESHOLDS, ObjectCounts, count_objects
 from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
+from bigunet.tiles import predict_block
 from bigunet.training.files import read_image
 
 from .measure import save_results

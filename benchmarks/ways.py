@@ -43,10 +43,10 @@ from bigunet import segment_image
 from bigunet.geometry import legal_output, margin
 from bigunet.images.intensity import Limits, normalise
 from bigunet.images.open import image_planes, open_image
-from bigunet.inference import mirrored
 from bigunet.models.predictor import Predictor
 from bigunet.pipeline import plan_image
 from bigunet.plan import Plan
+from bigunet.tiles import mirrored
 from bigunet.work import plan_predictor
 
 __all__ = ["WAYS", "Job", "SameSize", "Spent", "differing", "missing", "project_floor"]

@@ -1,45 +1,37 @@
 """From a plane of pixels to scores and classes, without seams.
 
-`predict` and `segment` are the lazy form, built on `dask.array.map_overlap`.
-`predict_block` is the one function behind it that cuts a block into tiles; the
-pipeline feeds the same function by direct reads. Why the result does not depend
-on the blocks: see `bigunet.geometry`.
+`predict` and `segment` are the lazy form, built on `dask.array.map_overlap`. Blocks are
+predicted by `bigunet.tiles`; the pipeline feeds the same function by direct reads.
 """
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
 import numpy as np
-import torch
 
 from bigunet.cutting import Size, changed_size, fit_tiling
-from bigunet.errors import DeviceMemoryError, InputError
-from bigunet.geometry import Block, Span, Tiling, mirror_indices
-from bigunet.images.intensity import IntensityRule, Limits, measure_limits
-from bigunet.memory import choose_batch, device_memory, smaller_tiling
-from bigunet.models.devices import choose_device, choose_precision, device_bytes, device_room
+from bigunet.errors import InputError
+from bigunet.geometry import Tiling
+from bigunet.images.intensity import IntensityRule, Limits, given_limits, measure_limits
+from bigunet.memory import choose_batch
+from bigunet.models.devices import (
+    choose_device,
+    choose_precision,
+    computes_bfloat16,
+    device_bytes,
+    precision_warning,
+)
 from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
 from bigunet.speed import fastest
+from bigunet.tiles import predict_block
 
-__all__ = [
-    "check_dtype",
-    "choose_limits",
-    "given_limits",
-    "mirrored",
-    "overlapped",
-    "predict",
-    "predict_block",
-    "segment",
-    "time_tile",
-]
+__all__ = ["overlapped", "predict", "segment"]
 
 
 def predict(
@@ -130,110 +122,6 @@ def segment(
     return classes
 
 
-def predict_block(
-    pixels: np.ndarray,
-    origin: tuple[int, int],
-    block: Block,
-    *,
-    tiling: Tiling,
-    predictor: Predictor,
-    limits: Limits | None,
-    kinds: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """Return what is asked of one block, tile by tile.
-
-    Parameters
-    ----------
-    pixels : (C, y, x) array
-        At least ``tiling.source(block)``; pixels of the plane itself.
-    origin : (y, x)
-        Place of ``pixels[:, 0, 0]`` in the plane; negative where Dask put a
-        mirrored border in front.
-    kinds : sequence of {"scores", "classes", "probabilities"}
-        What to return: (K, y, x) float32 logits, (y, x) uint8 classes, (K, y, x)
-        uint8 softmax in steps of 1/255.
-
-    Raises
-    ------
-    DeviceMemoryError
-        The device has no room for a single tile; names one that would fit.
-    """
-    tiles = list(tiling.tiles(block))
-    reads = (mirrored(pixels, origin, tiling.tile_read(tile), tiling.shape) for tile in tiles)
-    results: dict[str, np.ndarray] = {}
-    with _fitting_tile_named(predictor, tiling):
-        outputs = predictor.outputs(reads, limits, lambda scores: _finished(scores, kinds))
-        for tile, parts in zip(tiles, outputs, strict=True):
-            inside = tile[0].cut(block.y), tile[1].cut(block.x)
-            part_of = inside[0].shift(-tile[0].start), inside[1].shift(-tile[1].start)
-            place = inside[0].shift(-block.y.start), inside[1].shift(-block.x.start)
-            for kind, part in zip(kinds, parts, strict=True):
-                if kind not in results:
-                    shape = (*part.shape[:-2], block.y.size, block.x.size)
-                    results[kind] = np.empty(shape, part.dtype)
-                cut = part[..., part_of[0].slice, part_of[1].slice]
-                results[kind][..., place[0].slice, place[1].slice] = cut
-    return results
-
-
-def _finished(scores: torch.Tensor, kinds: Sequence[str]) -> list[torch.Tensor]:
-    """Return what is asked of the scores (N, K, y, x) of a batch."""
-    return [_KINDS[kind](scores) for kind in kinds]
-
-
-def _classes(scores: torch.Tensor) -> torch.Tensor:
-    """Return the class of the best score, of equal ones the first, of scores (N, K, y, x)."""
-    # Torch's argmax and max take 4 to 20 times as long on a CPU: they keep indices of 8 bytes.
-    best, *others = scores.unbind(1)
-    classes = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
-    for number, score in enumerate(others, 1):
-        torch.maximum(classes, (score > best).view(torch.uint8) * number, out=classes)
-        best = torch.maximum(best, score)
-    return classes
-
-
-def _probabilities(scores: torch.Tensor) -> torch.Tensor:
-    return scores.softmax(1).mul_(255).round_().to(torch.uint8)
-
-
-_KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "scores": lambda scores: scores,
-    "classes": _classes,
-    "probabilities": _probabilities,
-}
-
-
-@contextmanager
-def _fitting_tile_named(predictor: Predictor, tiling: Tiling) -> Iterator[None]:
-    """Say which tile would fit, where one does not; none is taken in its stead, for bits."""
-
-    def projected(tried: Tiling) -> int:
-        averaged = predictor.augment != "none"
-        return device_memory(predictor.model, tried, 1, predictor.precision, averaged=averaged)
-
-    try:
-        yield
-    except DeviceMemoryError as error:
-        room = device_room(predictor.device)
-        fitting = smaller_tiling(tiling, projected, projected(tiling) if room is None else room)
-        way_out = "use another device" if fitting is None else f"pass --tile {max(fitting.tile)}"
-        raise DeviceMemoryError(f"{error}; {way_out}") from error
-
-
-def mirrored(
-    pixels: np.ndarray, origin: tuple[int, int], read: tuple[Span, Span], shape: tuple[int, int]
-) -> np.ndarray:
-    """Cut a read out of pixels (C, y, x), mirrored where it leaves the plane of ``shape``."""
-    for axis in (0, 1):
-        span, size, first = read[axis], shape[axis], origin[axis]
-        if 0 <= span.start and span.stop <= size:
-            chosen: Any = slice(span.start - first, span.stop - first)
-        else:
-            chosen = np.asarray(mirror_indices(span.start, span.stop, size)) - first
-        pixels = pixels[:, chosen] if axis == 0 else pixels[:, :, chosen]
-    return pixels
-
-
 @dataclass(frozen=True, kw_only=True)
 class _OverlapBlock:
     """What map_overlap calls on each block with its halo."""
@@ -293,19 +181,6 @@ def overlapped(
     return result
 
 
-def time_tile(predictor: Predictor, tiling: Tiling) -> float:
-    """Return the seconds that all passes over a tile of noise take; a first time warms up."""
-    shape = (predictor.model.in_channels, *tiling.tile_input)
-    noise = np.random.default_rng(0).random(shape, dtype=np.float32)
-    batch = [noise] * predictor.batch
-    with _fitting_tile_named(predictor, tiling):
-        for _ in range(2):
-            began = time.perf_counter()
-            for _ in predictor.outputs(batch, None, lambda scores: [_classes(scores)]):
-                pass
-    return (time.perf_counter() - began) / len(batch)
-
-
 def _lazy(
     kind: str,
     array: Any,
@@ -321,6 +196,7 @@ def _lazy(
     plane = _as_plane(array, model)
     device, _ = choose_device(device)
     precision, averaged = choose_precision(precision, device), augment != "none"
+    _say_slow(precision, device)
     choice = fastest(model, device, precision, runtime)
     tiling = fit_tiling(
         (plane.shape[1], plane.shape[2]),
@@ -342,12 +218,12 @@ def _lazy(
             augment=augment,
             batch=choose_batch(model, tiling, device_bytes(device), precision, averaged=averaged),
         ),
-        limits=choose_limits(plane, model.card.intensity, intensity),
+        limits=_choose_limits(plane, model.card.intensity, intensity),
         kinds=(kind,),
     )
 
 
-def choose_limits(
+def _choose_limits(
     plane: Any, rule: IntensityRule | None, given: Sequence[tuple[float, float]] | None
 ) -> Any:
     """Return what normalises a plane: given limits, those of the rule (lazy), or None."""
@@ -356,33 +232,8 @@ def choose_limits(
     return None if rule is None else measure_limits(plane, rule)
 
 
-def given_limits(given: Sequence[tuple[float, float]], channels: int) -> Limits:
-    """Return a caller's limits, one pair per channel; a single pair is for all.
-
-    Raises
-    ------
-    InputError
-        The limits do not fit the channels, or are no interval.
-    """
-    limits = tuple((float(lo), float(hi)) for lo, hi in given)
-    if len(limits) == 1:
-        limits *= channels
-    if len(limits) != channels:
-        raise InputError(f"{len(limits)} intensity limits for {channels} channels; give one or all")
-    for lo, hi in limits:
-        if not lo < hi:
-            raise InputError(f"intensity limits {lo:g},{hi:g} are no interval; give LO < HI")
-    return limits
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuse what is no grey value.
-
-    Raises
-    ------
-    InputError
-        The type is complex, boolean or no number.
-    """
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    """Refuse what is no grey value."""
     if dtype.kind not in "iuf":
         raise InputError(f"pixels of type {dtype} cannot be segmented; give integers or floats")
 
@@ -390,7 +241,7 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
 def _as_plane(array: Any, model: UNet) -> da.Array:
     """Return the input as (C, Y, X) dask array that fits the model."""
     plane = array if isinstance(array, da.Array) else da.asarray(array)
-    check_dtype(plane.dtype)
+    _check_dtype(plane.dtype)
     if plane.ndim not in (2, 3):
         raise InputError(f"array has shape {plane.shape}; give (Y, X) or (C, Y, X)")
     plane = plane[None] if plane.ndim == 2 else plane
@@ -408,3 +259,9 @@ def _say_changed(name: str, asked: Size | None, used: tuple[int, int], tiling: T
     if asked is not None and changed_size(asked, used, tiling):
         message = f"{name} {asked} became {used}: whole tiles on the grid, at least the halo"
         warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _say_slow(precision: str, device: str) -> None:
+    said = precision_warning(precision, device, bfloat16=computes_bfloat16(device))
+    if said is not None:
+        warnings.warn(said, UserWarning, stacklevel=4)

@@ -34,7 +34,6 @@ from bigunet.images.labels import finish_interrupted, label_names
 from bigunet.images.open import Plane, open_image
 from bigunet.images.output import assert_disjoint_writes
 from bigunet.images.pyramid import pyramid_count
-from bigunet.inference import time_tile
 from bigunet.instances.block import BlockRecord
 from bigunet.instances.collect import Objects
 from bigunet.ledger import Ledger, Record
@@ -45,12 +44,14 @@ from bigunet.models.devices import visible_gpus
 from bigunet.models.predictor import torch_threads_kept
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan
-from bigunet.planning import Settings, choose_save, plan_run
+from bigunet.planning import plan_run
 from bigunet.provenance import provenance, run_settings
 from bigunet.resume import check_unfinished, find_unfinished, settle, settle_plan
 from bigunet.segmentation import Segmentation
+from bigunet.settings import Settings, choose_save
 from bigunet.sites import is_local
 from bigunet.stages import Listener, Progress, Stages
+from bigunet.tiles import time_tile
 from bigunet.work import (
     BlockChecked,
     BlockDone,
@@ -86,7 +87,7 @@ def segment_image(
     progress : callable, optional
         Called with `Progress` while the run goes on.
     **options
-        The fields of `bigunet.planning.Settings`, such as ``name=`` or ``region=``.
+        The fields of `bigunet.settings.Settings`, such as ``name=`` or ``region=``.
 
     Returns
     -------

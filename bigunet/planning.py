@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil, floor
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-
-from bigunet.cluster import EMBEDDED, Executor, Where
+from bigunet.cluster import EMBEDDED, Executor
 from bigunet.cutting import (
     changed_size,
     choose_overlap,
     fit_tiling,
-    kept_bytes,
     target_block,
     write_chunk,
     write_shard,
 )
 from bigunet.errors import InputError, MemoryLimitError
+from bigunet.fitting import fitting_tile, within_memory
 from bigunet.geometry import Span, Tiling
+from bigunet.images.destination import Destination
 from bigunet.images.image import Image
-from bigunet.images.intensity import Limits
+from bigunet.images.intensity import Limits, given_limits
 from bigunet.images.labels import plan_destinations
 from bigunet.images.open import (
     check_chunk_memory,
@@ -32,80 +30,21 @@ from bigunet.images.open import (
     image_planes,
     open_image,
 )
-from bigunet.inference import given_limits
 from bigunet.instances.rules import Rules
 from bigunet.masking.plan import TISSUE, MaskPlan, plan_mask
-from bigunet.memory import Memory, choose_batch, project_memory, smaller_tiling
+from bigunet.memory import Memory, choose_batch
 from bigunet.models.devices import choose_precision, precision_warning
 from bigunet.models.symmetries import check_augment
 from bigunet.models.unet import UNet
-from bigunet.plan import Plan, by, gigabytes
+from bigunet.plan import Plan, by
+from bigunet.settings import Settings, choose_save
 from bigunet.sites import Site, find_site, is_local
-from bigunet.sizes import Size, parse_area, parse_length
+from bigunet.sizes import parse_area, parse_length
 from bigunet.speed import fastest
 
-__all__ = ["Settings", "choose_save", "parse_region", "plan_run"]
+__all__ = ["parse_region", "plan_run"]
 
 _MEMORY_SHARE = 0.8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a user can ask of a run."""
-
-    name: str | None = None
-    """Of the label; the model's name by default."""
-    output: str | Path | None = None
-    """A new OME-Zarr to write instead of a label of the slide."""
-    save: Sequence[str] | None = None
-    """What to write, of ``objects``, ``classes`` and ``probabilities``; the last need `output`.
-    By default objects, of a model that was trained on objects, else classes."""
-    overwrite: bool = False
-    """Replace a complete label of bigunet's; it stays readable until the new one is there."""
-    channels: Sequence[int | str] | None = None
-    """Indices or names; needed where the slide has more than the model takes."""
-    level: int | None = None
-    """Of the pyramid; 0 is the finest."""
-    pixel_size: float | None = None
-    """Micrometres per pixel that the model wants; its own by default."""
-    intensity: Sequence[tuple[float, float]] | None = None
-    """(lo, hi) per channel instead of the model's rule."""
-    region: Sequence[Sequence[int]] | None = None
-    """((y0, y1), (x0, x1)) of the level that is used; the rest stays background."""
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``mps``."""
-    precision: str = "auto"
-    """``auto``, ``float32``, ``bfloat16`` or ``float16``."""
-    runtime: str = "auto"
-    """``auto``, ``eager``, ``compile`` or ``openvino``; see `bigunet.models.runtimes`."""
-    mask: str = "none"
-    """``none``; ``auto``: tissue, found and kept as label ``tissue``; or the name of a label. What
-    lies outside is background."""
-    augment: str = "none"
-    """``none``, or ``d4``: the mean over the eight symmetries of the square."""
-    block: int | tuple[int, int] | None = None
-    """Pixels per task; rounded up to whole tiles."""
-    tile: int | tuple[int, int] | None = None
-    """Output pixels per forward pass; rounded up to ``2**depth``."""
-    scheduler: Where | None = None
-    """``threads``, ``sync``, ``processes``, ``slurm``, an address, a scheduler file, or a client of
-    Dask. By default the client that is active, what DASK_SCHEDULER_ADDRESS says, or ``threads``."""
-    workers: int | None = None
-    """Blocks at once of ``threads``, processes of ``processes``, jobs of ``slurm``."""
-    memory_limit: int | None = None
-    """Bytes that a process may take; four fifths of what there is by default."""
-    overlap: str = "auto"
-    """How blocks get their halos: ``auto``, ``map_overlap`` or ``direct``."""
-    min_area: Size | None = None
-    """Smallest object that is kept: pixels of the level that is used, or ``20um2``."""
-    max_area: Size | None = None
-    """Largest object that is kept."""
-    fill_holes: bool = False
-    """Fill background that one object encloses."""
-    split: Literal["distance"] | None = None
-    """``distance``: split objects that grew together by a watershed of their distance map."""
-    max_diameter: Size | None = None
-    """Longest side of what is split, in pixels or ``15um``; needed to split."""
 
 
 def plan_run(
@@ -125,14 +64,14 @@ def plan_run(
     """
     plan = _plan(path, model, settings, executor)
     try:
-        return _within_memory(plan, model)
+        return within_memory(plan, model)
     except MemoryLimitError:
-        fitting = _fitting_tile(plan, model)
+        fitting = fitting_tile(plan, model)
         asked = settings.tile or settings.block or settings.overlap == "map_overlap"
         if fitting is None or asked:
             raise
     smaller = replace(settings, tile=fitting, block=fitting, overlap="direct")
-    plan = _within_memory(_plan(path, model, smaller, executor), model)
+    plan = within_memory(_plan(path, model, smaller, executor), model)
     note = f"tiles of {fitting} px, not the usual ones, for memory"
     return replace(plan, notes=(*plan.notes, note))
 
@@ -159,33 +98,15 @@ def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor 
         target_tile=choice.tile,
         target_block=target_block(shape, site.workers * len(planes)),
     )
-    overlap = choose_overlap(
-        settings.overlap,
-        tiling,
-        planes[0],
-        len(planes),
-        allowed,
-        # Elsewhere a network that is part of Dask's graph would travel with every task.
-        whole=region is None and site.scheduler in EMBEDDED,
-    )
     save = choose_save(settings.save, model)
-    rules = _choose_rules(settings, save, model, image, level)
-    destinations = plan_destinations(
-        image,
-        level,
-        name=settings.name or card.name,
-        output=None if settings.output is None else Path(settings.output),
-        save=save,
-        overwrite=settings.overwrite,
-        chunk=write_chunk(tiling),
-        # Whoever stores an image in few files wants no label of many.
-        shard=write_shard(tiling) if image.levels[level].shards else None,
-        classes=model.classes,
-        region=region and (region[0].slice, region[1].slice),
-    )
-    mask = _plan_mask(settings, image, level, allowed, [d.name for d in destinations])
+    destinations = _plan_destinations(settings, image, level, tiling, region, save, model)
     slow = precision_warning(precision, site.device, bfloat16=site.bfloat16)
-    notes = (level_note, site.note, slow, *_size_notes(settings, tiling))
+    notes = (
+        level_note,
+        site.note,
+        slow and f"warning: {slow}",
+        *_size_notes(settings, tiling),
+    )
     return Plan(
         image=image,
         level=level,
@@ -205,15 +126,47 @@ def _plan(path: str | Path, model: UNet, settings: Settings, executor: Executor 
         intensity=_intensity_text(model, settings),
         limits=_given_limits(settings, len(channels)),
         destinations=destinations,
-        rules=rules,
-        mask=mask,
-        overlap=overlap,
+        rules=_choose_rules(settings, save, model, image, level),
+        mask=_plan_mask(settings, image, level, allowed, [d.name for d in destinations]),
+        overlap=choose_overlap(
+            settings.overlap,
+            tiling,
+            planes[0],
+            len(planes),
+            allowed,
+            # Elsewhere a network that is part of Dask's graph would travel with every task.
+            whole=region is None and site.scheduler in EMBEDDED,
+        ),
         scheduler=site.scheduler,
         processes=site.processes,
         workers=site.workers,
         threads=site.threads,
         memory=Memory(allowed=allowed, projected=0),
         notes=tuple(filter(None, notes)),
+    )
+
+
+def _plan_destinations(
+    settings: Settings,
+    image: Image,
+    level: int,
+    tiling: Tiling,
+    region: tuple[Span, Span] | None,
+    save: Sequence[str],
+    model: UNet,
+) -> tuple[Destination, ...]:
+    return plan_destinations(
+        image,
+        level,
+        name=settings.name or model.card.name,
+        output=None if settings.output is None else Path(settings.output),
+        save=save,
+        overwrite=settings.overwrite,
+        chunk=write_chunk(tiling),
+        # Whoever stores an image in few files wants no label of many.
+        shard=write_shard(tiling) if image.levels[level].shards else None,
+        classes=model.classes,
+        region=region and (region[0].slice, region[1].slice),
     )
 
 
@@ -232,15 +185,6 @@ def _plan_mask(
     if mask.look is not None:
         check_chunk_memory(image, mask.look, allowed)
     return mask
-
-
-def choose_save(save: Sequence[str] | None, model: UNet) -> tuple[str, ...]:
-    """Return what to write: objects by default, where the model was trained on them."""
-    if save is not None:
-        return tuple(save)
-    # The gap tells it too, of models that were trained before cards said so.
-    trained_on_objects = model.card.instances or model.card.gap > 0
-    return ("objects",) if trained_on_objects else ("classes",)
 
 
 def parse_region(
@@ -289,76 +233,6 @@ def _choose_rules(
         max_diameter=None
         if longest is None
         else ceil(round(parse_length("max_diameter", longest, pixel), 6)),
-    )
-
-
-def _within_memory(plan: Plan, model: UNet) -> Plan:
-    """Take fewer blocks at once where that makes the plan fit.
-
-    Raises
-    ------
-    MemoryLimitError
-        Even one does not fit; names projected, allowed and the way out.
-    """
-    plan = _project(plan, model)
-    asked = plan.workers
-    # Elsewhere a process takes as many blocks at once as it has threads for them.
-    while plan.memory.projected > plan.memory.allowed and plan.workers > 1 and _is_embedded(plan):
-        plan = _project(replace(plan, workers=plan.workers - 1), model)
-    if plan.memory.projected > plan.memory.allowed:
-        raise MemoryLimitError(_too_large(plan, model))
-    if plan.workers < asked:
-        note = f"{plan.workers} of {asked} blocks at a time, for memory"
-        plan = replace(plan, notes=(*plan.notes, note))
-    return plan
-
-
-def _project(plan: Plan, model: UNet) -> Plan:
-    plane, outputs = plan.planes[0], plan.outputs
-    projected = project_memory(
-        model,
-        plan.tiling,
-        channels=plane.shape[0],
-        itemsize=plane.dtype.itemsize,
-        source_chunk=(plane.layers, *plane.decoded),
-        kept=kept_bytes(plane) if plan.overlap == "direct" else 0,
-        result_bytes=sum(o.channels * np.dtype(o.dtype).itemsize for o in outputs),
-        workers=-(-plan.workers // plan.processes),
-        whole_plane=plan.overlap == "map_overlap",
-        averaged=plan.augment != "none",
-        rules=plan.rules,
-        pixels=plan.pixels,
-        device=plan.device,
-        runtime=plan.runtime,
-        batch=plan.batch,
-    )
-    return replace(plan, memory=replace(plan.memory, projected=projected))
-
-
-def _is_embedded(plan: Plan) -> bool:
-    return plan.scheduler in EMBEDDED
-
-
-def _fitting_tile(plan: Plan, model: UNet) -> int | None:
-    """Return the side of a tile, and block, that would fit with one block at a time."""
-    least = replace(plan, workers=plan.processes, overlap="direct")
-    fitting = smaller_tiling(
-        plan.tiling,
-        lambda tiling: _project(replace(least, tiling=tiling), model).memory.projected,
-        plan.memory.allowed,
-    )
-    return None if fitting is None else max(fitting.tile)
-
-
-def _too_large(plan: Plan, model: UNet) -> str:
-    memory, tile = plan.memory, _fitting_tile(plan, model)
-    raised = f"--memory-limit {memory.projected / 1e9 + 0.1:.1f}GB"
-    if tile is not None:
-        raised = f"--tile {tile} --block {tile} --overlap direct, or {raised}"
-    return (
-        f"tiles of {by(plan.tiling.tile)} px and blocks of {by(plan.tiling.block)} px need "
-        f"{gigabytes(memory.projected)} but {gigabytes(memory.allowed)} are allowed; "
-        f"pass {raised}"
     )
 
 

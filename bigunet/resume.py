@@ -19,8 +19,8 @@ from bigunet.images.open import open_image
 from bigunet.ledger import Record
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan
-from bigunet.planning import Settings, choose_save
 from bigunet.provenance import changes, run_settings
+from bigunet.settings import Settings, choose_save
 from bigunet.stages import Progress, Stages
 from bigunet.work import BlockChecked, check_tasks
 

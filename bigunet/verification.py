@@ -28,13 +28,13 @@ from bigunet.images.open import (
     open_labels,
     read_provenance,
 )
-from bigunet.inference import mirrored, predict_block
 from bigunet.masking.plan import open_mask
 from bigunet.models.checkpoint import load_model, model_digest
 from bigunet.models.devices import choose_device
 from bigunet.models.predictor import Predictor
 from bigunet.models.runtimes import choose_runtime
 from bigunet.models.unet import UNet
+from bigunet.tiles import mirrored, predict_block
 
 __all__ = ["Verification", "verify_image"]
 

@@ -18,7 +18,7 @@ from bigunet.images.intensity import Limits
 from bigunet.images.open import Plane
 from bigunet.images.output import Output, check_writable, read_window, write_window
 from bigunet.images.pyramid import pyramid_tasks, reduce_window
-from bigunet.inference import overlapped, predict_block
+from bigunet.inference import overlapped
 from bigunet.instances.block import BlockRecord
 from bigunet.ledger import Done, digest
 from bigunet.masking.blocks import apply_mask
@@ -27,6 +27,7 @@ from bigunet.models.predictor import Predictor
 from bigunet.models.unet import UNet
 from bigunet.plan import Plan, block_text
 from bigunet.staging import Staging
+from bigunet.tiles import predict_block
 
 __all__ = [
     "BlockChecked",

@@ -31,6 +31,7 @@ ROOMS = (
     "cutting",
     "speed",
     "tuning",
+    "tiles",
     "inference",
     "detection",
     "training",
@@ -43,6 +44,8 @@ ROOMS = (
     "sizes",
     "staging",
     "plan",
+    "settings",
+    "fitting",
     "planning",
     "provenance",
     "status",
@@ -57,7 +60,7 @@ ROOMS = (
 
 # Who may import a heavy package, and when it is not at import time but in a function.
 ONLY_IN = {
-    "torch": {"models", "training", "speed", "tuning", "inference"},
+    "torch": {"models", "training", "speed", "tuning", "tiles"},
     "distributed": {"cluster", "pipeline"},
     "click": {"cli"},
 }

@@ -46,6 +46,7 @@ __all__ = [
     "Limits",
     "as_rule",
     "default_rule",
+    "given_limits",
     "measure_limits",
     "normalise",
 ]
@@ -142,6 +143,25 @@ def default_rule(dtype: npt.DTypeLike, channels: int) -> IntensityRule:
     """
     is_rgb = np.dtype(dtype) == np.uint8 and channels == 3
     return as_rule("range" if is_rgb else "percentile")
+
+
+def given_limits(given: Sequence[tuple[float, float]], channels: int) -> Limits:
+    """Return a caller's limits, one pair per channel; a single pair is for all.
+
+    Raises
+    ------
+    InputError
+        The limits do not fit the channels, or are no interval.
+    """
+    limits = tuple((float(lo), float(hi)) for lo, hi in given)
+    if len(limits) == 1:
+        limits *= channels
+    if len(limits) != channels:
+        raise InputError(f"{len(limits)} intensity limits for {channels} channels; give one or all")
+    for lo, hi in limits:
+        if not lo < hi:
+            raise InputError(f"intensity limits {lo:g},{hi:g} are no interval; give LO < HI")
+    return limits
 
 
 def normalise(pixels: Pixels, limits: Limits) -> npt.NDArray[np.float32]:

@@ -94,8 +94,8 @@ def precision_warning(precision: str, device: str, *, bfloat16: bool) -> str | N
     if not slow.get(precision, False):
         return None
     return (
-        f"warning: {precision} takes several times as long as float32 on a "
-        f"{device.split(':')[0]} without units for it; pass --precision float32"
+        f"{precision} takes several times as long as float32 on a {device.split(':')[0]} "
+        f"without units for it; use precision float32"
     )
 
 
