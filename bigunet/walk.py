@@ -8,7 +8,7 @@ pixel. What comes out, and its order, does not depend on blocks or workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -16,10 +16,11 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bigunet.cluster import Executor, Failure, failures_text, task
-from bigunet.errors import InputError, RunError
+from bigunet.bands import Band, Job, Window, computed, gathered_bands
+from bigunet.cluster import Executor
+from bigunet.errors import InputError
 from bigunet.images.open import Plane
-from bigunet.instances.whole import Parts, WholeObject, cut_objects, find_parts, merge_parts
+from bigunet.instances.whole import Parts, WholeObject, cut_objects
 
 __all__ = ["LARGEST_BOX", "LargeObject", "Visitor", "Window", "block_sides", "walk_objects"]
 
@@ -29,14 +30,8 @@ LARGEST_BOX = 2**24
 SIDE = 2048
 """About what a block has on a side, in pixels."""
 
-TASKS_AT_ONCE = 8
-"""Blocks for each worker whose results may wait for one another."""
-
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Sides: TypeAlias = tuple[int, int]
-Window: TypeAlias = tuple[slice, slice]
-"""Rows and columns, both with a start and a stop."""
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -145,8 +140,7 @@ def walk_objects(
     sides = block or block_sides(planes[0].chunks, planes[0].shape[1:])
     shared = executor.share(_Visit(visitor, largest_box))
     total, done = sum(plane.shape[1] * plane.shape[2] for plane in planes), 0
-    bands = (band for plane in planes for band in _bands(plane, sides, executor))
-    for some in _gathered(bands, TASKS_AT_ONCE * executor.workers):
+    for some in gathered_bands(planes, sides, executor):
         yield _visited(some, shared, executor)
         done += sum(job.pixels for band in some for job in band)
         if progress:
@@ -162,137 +156,10 @@ def block_sides(chunks: tuple[int, int], shape: Sequence[int]) -> tuple[int, int
     return height, width
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Job:
-    """A block of a label, and what is known of the ids that lie in other blocks, too."""
-
-    label: Plane
-    y: slice
-    x: slice
-    spread: Array | None = None
-    """Those that it holds some of, ascending."""
-    owned: Parts | None = None
-    """Those whose first pixels it holds, as they are on the whole plane."""
-
-    @property
-    def pixels(self) -> int:
-        return int((self.y.stop - self.y.start) * (self.x.stop - self.x.start))
-
-    @property
-    def origin(self) -> tuple[int, int]:
-        return self.y.start, self.x.start
-
-    @property
-    def where(self) -> str:
-        plane = f", plane {self.label.index}" if self.label.index else ""
-        y, x = self.y, self.x
-        return f"rows {y.start}:{y.stop}, columns {x.start}:{x.stop}{plane}"
-
-    def reach(self) -> Window:
-        """Return the block with the boxes of its own objects that are small against it."""
-        if self.owned is None:
-            return self.y, self.x
-        sides = np.array([self.y.stop - self.y.start, self.x.stop - self.x.start])
-        small = 4 * (self.owned.high - self.owned.low) <= sides
-        near = self.owned.take(np.all(small, axis=1))
-        low = np.concatenate([near.low, [self.origin]]).min(axis=0).tolist()
-        high = np.concatenate([near.high, [(self.y.stop, self.x.stop)]]).max(axis=0).tolist()
-        return slice(low[0], high[0]), slice(low[1], high[1])
-
-    def own_parts(self, labels: Array, window: Window) -> Parts:
-        """List all objects whose first pixels the block holds."""
-        (y, x), (rows, columns) = window, (self.y, self.x)
-        block = labels[
-            rows.start - y.start : rows.stop - y.start,
-            columns.start - x.start : columns.stop - x.start,
-        ]
-        parts = find_parts(block, self.origin)
-        if self.spread is None or self.owned is None:
-            return parts
-        alone = parts.take(~np.isin(parts.ids, self.spread, assume_unique=True))
-        return merge_parts([alone, self.owned])
-
-
-_Band: TypeAlias = list[_Job]
-
-
-def _bands(plane: Plane, sides: Sides, executor: Executor) -> Iterator[_Band]:
-    """Yield the jobs of a plane by rows of blocks; looks for ids in several blocks first."""
-    _, height, width = plane.shape
-    jobs = [
-        _Job(
-            label=plane,
-            y=slice(y, min(y + sides[0], height)),
-            x=slice(x, min(x + sides[1], width)),
-        )
-        for y in range(0, height, sides[0])
-        for x in range(0, width, sides[1])
-    ]
-    across = -(-width // sides[1])
-    if len(jobs) > 1:
-        jobs = _with_spread(jobs, across, sides, executor)
-    for first in range(0, len(jobs), across):
-        yield jobs[first : first + across]
-
-
-def _gathered(bands: Iterable[_Band], tasks: int) -> Iterator[list[_Band]]:
-    """Yield bands together until there is work for all: planes may be small, and many."""
-    some: list[_Band] = []
-    for band in bands:
-        some.append(band)
-        if sum(map(len, some)) >= tasks:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
-def _with_spread(jobs: list[_Job], across: int, sides: Sides, executor: Executor) -> list[_Job]:
-    """Tell every block which of its ids lie in others, too, and which of those it owns."""
-    found = _computed(_survey, [(job,) for job in jobs], jobs, executor)
-    spread = _repeated([ids for ids, _ in found])
-    here = [ids[np.isin(ids, spread, assume_unique=True)] for ids, _ in found]
-    known = [parts.take(np.isin(parts.ids, spread, assume_unique=True)) for _, parts in found]
-    # An id in several pieces may lie in several blocks and touch no face: it is looked up.
-    pairs = zip(jobs, here, known, strict=True)
-    asked = [(job, np.setdiff1d(ids, parts.ids, assume_unique=True)) for job, ids, parts in pairs]
-    asked = [(job, ids) for job, ids in asked if ids.size]
-    more = _computed(_look_up, asked, [job for job, _ in asked], executor)
-    whole = merge_parts([*known, *more])
-    owner = whole.first[:, 0] // sides[0] * across + whole.first[:, 1] // sides[1]
-    order = np.argsort(owner, kind="stable")
-    edges = np.searchsorted(owner[order], np.arange(len(jobs) + 1))
-    return [
-        replace(job, spread=ids, owned=whole.take(order[first:last]))
-        for job, ids, first, last in zip(jobs, here, edges[:-1], edges[1:], strict=True)
-    ]
-
-
-def _repeated(ids: Sequence[Array]) -> Array:
-    """Return what stands in several of some arrays of unique values, ascending."""
-    everything = np.sort(np.concatenate(ids))
-    return np.unique(everything[1:][everything[1:] == everything[:-1]])
-
-
-def _survey(job: _Job) -> tuple[Array, Parts]:
-    """Return all ids of a block, and the parts at its faces towards other blocks."""
-    parts = find_parts(job.label.read(job.y, job.x)[0], job.origin)
-    # -1 is no edge of a box, so nothing touches the borders of the plane.
-    low = np.array([span.start or -1 for span in (job.y, job.x)])
-    sizes = zip((job.y, job.x), job.label.shape[1:], strict=True)
-    high = np.array([span.stop if span.stop < size else -1 for span, size in sizes])
-    return parts.ids, parts.take(np.any((parts.low == low) | (parts.high == high), axis=1))
-
-
-def _look_up(job: _Job, ids: Array) -> Parts:
-    parts = find_parts(job.label.read(job.y, job.x)[0], job.origin)
-    return parts.take(np.isin(parts.ids, ids, assume_unique=True))
-
-
-def _visited(bands: list[_Band], shared: Any, executor: Executor) -> list[Any]:
+def _visited(bands: list[Band], shared: Any, executor: Executor) -> list[Any]:
     """Visit the blocks of some bands, and bring the results of each band into order."""
     jobs = [job for band in bands for job in band]
-    results = iter(_computed(_visit, [(shared, job) for job in jobs], jobs, executor))
+    results = iter(computed(_visit, [(shared, job) for job in jobs], jobs, executor))
     ordered: list[Any] = []
     for band in bands:
         placed = [one for found in islice(results, len(band)) for one in found]
@@ -301,43 +168,7 @@ def _visited(bands: list[_Band], shared: Any, executor: Executor) -> list[Any]:
     return ordered
 
 
-def _computed(
-    function: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
-    jobs: Sequence[_Job],
-    executor: Executor,
-) -> list[Any]:
-    """Call a function for each job, and return its results in the order of the jobs."""
-    results: dict[int, Any] = {}
-    failures: list[Failure] = []
-
-    def on_result(result: Any) -> None:
-        if isinstance(result, Failure):
-            failures.append(result)
-        else:
-            number, found = result
-            results[number] = found
-
-    calls = zip(arguments, jobs, strict=True)
-    executor.run(
-        (
-            task(_numbered, number, function, *given, where=job.where)
-            for number, (given, job) in enumerate(calls)
-        ),
-        on_result,
-    )
-    if failures:
-        raise RunError(
-            f"{len(failures)} of {len(jobs)} blocks of the label failed: {failures_text(failures)}"
-        )
-    return [results[number] for number in range(len(jobs))]
-
-
-def _numbered(number: int, function: Callable[..., Any], *given: Any) -> tuple[int, Any]:
-    return number, function(*given)
-
-
-def _visit(shared: _Visit[T], job: _Job) -> list[tuple[tuple[int, int], T]]:
+def _visit(shared: _Visit[T], job: Job) -> list[tuple[tuple[int, int], T]]:
     return shared(job)
 
 
@@ -348,7 +179,7 @@ class _Visit(Generic[T]):
     visitor: Visitor[T]
     largest_box: int
 
-    def __call__(self, job: _Job) -> list[tuple[tuple[int, int], T]]:
+    def __call__(self, job: Job) -> list[tuple[tuple[int, int], T]]:
         """Visit the objects whose first pixels a block holds; each result with that pixel."""
         window = job.reach()
         labels = job.label.read(*window)[0]

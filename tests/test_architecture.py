@@ -36,6 +36,7 @@ ROOMS = (
     "detection",
     "training",
     "cluster",
+    "bands",
     "walk",
     "measurement",
     "exports",
