@@ -54,6 +54,7 @@ ROOMS = (
     "assembly",
     "work",
     "resume",
+    "comparison",
     "verification",
     "pipeline",
     "cli",
