@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bigunet.geometry import Tiling, pooling_grid, round_up
 from bigunet.images.intensity import WINDOW, WINDOWS
 from bigunet.instances.rules import Rules
+from bigunet.models.devices import library_bytes
 from bigunet.models.unet import UNet
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
     "smaller_tiling",
 ]
 
-# Interpreter, torch, Dask and their thread pools, before the first block (measured: 300 MB),
+# Interpreter, torch for CPUs, Dask and their thread pools, before the first block (measured: 300 MB),
 # and what malloc keeps for a second thread once it has made a pass (up to 100 MB).
 _RUNTIME_BYTES = 420 * 2**20
 # Of the model as it was given, as it is run and as it travels; OpenVINO has a graph of its own and
@@ -247,7 +248,8 @@ def project_memory(
     run += kept
     # Intensities are measured before the first block, so the two do not add up.
     sample = 2 * pixel * min(math.prod(tiling.shape), WINDOWS * WINDOW**2)
-    return _RUNTIME_BYTES + _COPIES_OF_WEIGHTS[runtime] * network + max(run, sample)
+    loaded = _RUNTIME_BYTES + library_bytes()
+    return loaded + _COPIES_OF_WEIGHTS[runtime] * network + max(run, sample)
 
 
 def _assembly_bytes(rules: Rules, block: tuple[int, int]) -> int:

@@ -31,13 +31,24 @@ def open_array(root: Path | str, key: str, zarr_format: int) -> zarr.Array[Any]:
         Path of the array in the store.
     zarr_format : int
         2 or 3.
+
+    Raises
+    ------
+    Exception
+        Whatever zarr raises of metadata that it cannot read; a ValueError where it would mend them.
     """
     store = _GuardedStore(Path(root), read_only=True)
     with warnings.catch_warnings():
         # Old writers' habits (an empty list of filters, say) are no news to our users.
         warnings.simplefilter("ignore")
-        # zarr wants a literal 2 or 3, and says itself if it is none.
-        array = zarr.open_array(store=store, path=key, mode="r", zarr_format=zarr_format)  # type: ignore[arg-type]
+        # Later versions read broken metadata as something else, with a warning: as chunks of one
+        # pixel where it says none, say.
+        warnings.filterwarnings("error", ".* is invalid", UserWarning)
+        try:
+            # zarr wants a literal 2 or 3, and says itself if it is none.
+            array = zarr.open_array(store=store, path=key, mode="r", zarr_format=zarr_format)  # type: ignore[arg-type]
+        except UserWarning as repaired:
+            raise ValueError(str(repaired).partition(". It is read")[0]) from repaired
     is_blosc = any("blosc" in type(c).__name__.lower() for c in array.compressors[-1:])
     if is_blosc and array.shards is None:
         # It is the store above; zarr declares the base class only.

@@ -185,6 +185,22 @@ def test_broken_array_metadata(tmp_path: Path, change: dict[str, Any]) -> None:
     assert "level '0'" in refusal(a)
 
 
+def test_what_zarr_would_mend_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As zarr 3.4 does, which reads chunks without pixels as chunks of one."""
+    a = write_image(tmp_path / "a.zarr", random_pixels(4, 4), "yx")
+    mended = zarr.open_array
+
+    def with_a_warning(*args: Any, **options: Any) -> Any:
+        said = "Array 'a': The stored chunk shape [0, 0] is invalid: why. It is read as [1, 1], …"
+        warnings.warn(said, UserWarning, stacklevel=2)
+        return mended(*args, **options)
+
+    monkeypatch.setattr(zarr, "open_array", with_a_warning)
+    line = refusal(a)
+    assert "level '0' is broken: Array 'a': The stored chunk shape [0, 0] is invalid: why" in line
+    assert "read as" not in line
+
+
 def test_a_level_path_too_long_for_a_file_system(tmp_path: Path) -> None:
     a = write_image(tmp_path / "a.zarr", random_pixels(4, 4), "yx", path="a" * 5000)
     assert "cannot be read" in refusal(a)
