@@ -61,7 +61,7 @@ def most_allocated(work: Callable[[], Any], folder: Path) -> int:
     cpu = [torch.profiler.ProfilerActivity.CPU]
     with (
         torch.inference_mode(),
-        torch.profiler.profile(activities=cpu, profile_memory=True) as seen,
+        torch.profiler.profile(activities=cpu, profile_memory=True, acc_events=True) as seen,
     ):
         work()
     seen.export_chrome_trace(str(folder / "trace.json"))

@@ -492,7 +492,8 @@ def test_cards_that_cannot_be_meant(path, card, line):
         (lambda t: t[:1].clone(), "float32 (1,)"),
         (lambda t: t * float("inf"), "not finite"),
         (lambda t: t.clone().fill_(float("nan")), "not finite"),
-        (lambda t: t.to_sparse(), "not a tensor"),
+        # Torch 2.11 does not load it at all, later versions do.
+        (lambda t: t.to_sparse(), "not a usable model file"),
         (lambda t: [0.0, 0.0], "not a tensor"),
     ],
 )
