@@ -307,6 +307,8 @@ def on_a_bare_machine() -> str:
     named = there.lower().replace(" and ", ", ").split(", ")
     wheels = re.findall(r"(\S+)==", section)
     assert {"numpy", "toolz"} <= {*named} and {"zarr", "dask"} <= {*wheels}
+    if f"zarr=={zarr.__version__} " not in section:
+        pytest.skip(f"the wheels that travel are not those of zarr {zarr.__version__}")
     brought = ["torch", "typing_extensions", "sympy", "mpmath", "networkx", "jinja2", "filelock"]
     older = ["importlib_metadata", "zipp", "lazy-importer"]  # of Dask on Python 3.11
     return " ".join(["bigunet", "setuptools", "markupsafe", *named, *wheels, *brought, *older])
