@@ -1,11 +1,18 @@
 """How well are neuronal structures in EM sections segmented, by the measures of the paper?
 
     python -m benchmarks.bench_em --steps 5000 --save em_cpu
+    python -m benchmarks.bench_em --steps 4000 --thin 2 --save em_cpu_thin
 
 Four folds over contiguous sections of the ISBI 2012 training stack: train on eighteen, score the
 other six. Probabilities of being inside a cell, averaged over the eight symmetries, are scored by
 ``bigunet.evaluate``: warping, Rand and pixel error, each at its best threshold, for each section;
 and at the threshold with the best Rand error on the training sections of the fold.
+
+The Rand error counts all of a cell that is predicted as membrane, and nothing of a membrane that is
+predicted as cell: true membranes that grew by one pixel on each side, with no gap and no false
+border, have 0.044. With ``--thin`` networks are trained on membranes from which so many pixels were
+taken on each side; the truth they are scored by is the same. And the Rand error is also given of
+predicted cells that grew over membranes until they met, as V_Rand is.
 
 The paper's figures are of the challenge's own test stack, whose truth is not public: another
 test set, to be read beside these and not against them.
@@ -14,7 +21,6 @@ test set, to be read beside these and not against them.
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import statistics
 import tempfile
@@ -24,8 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 import torch
+from scipy import ndimage
 
 import bigunet
 from bigunet.metrics.report import Evaluation, Scores
@@ -40,14 +48,15 @@ SECTIONS = 24
 FOLDS = 4
 
 
-def run(data: Path, *, fold: int, **sizes: Any) -> dict[str, Any]:
+def run(data: Path, *, fold: int, thin: int, **sizes: Any) -> dict[str, Any]:
     """Train on all folds but one, score that one."""
     began, settings = time.monotonic(), Training(epochs=1, **sizes)
     held = range(fold * SECTIONS // FOLDS, (fold + 1) * SECTIONS // FOLDS)
     train = [section for section in range(SECTIONS) if section not in held]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        model = _train(data, place, train, settings)
+        _copy_sections(data, place, train, thin)
+        model = _train(place, settings)
         trained = time.monotonic() - began
         # Every third training section is enough to choose a threshold.
         chosen = _score(data, place, model, train[::3]).pooled
@@ -62,15 +71,31 @@ def run(data: Path, *, fold: int, **sizes: Any) -> dict[str, Any]:
     }
 
 
-def _train(data: Path, place: Path, sections: Sequence[int], settings: Training) -> UNet:
-    table = place / "sections.csv"
-    with table.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerows([("name", "subset"), *((f"{s:02}", "train") for s in sections)])
+def thinned(inside: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
+    """Let cells grow by so many pixels into membranes, but nowhere so that two touch."""
+    cells, _ = ndimage.label(inside)
+    away, (y, x) = ndimage.distance_transform_edt(~inside, return_indices=True)
+    grown = np.where(away <= pixels, cells[y, x], 0)
+    lowest = ndimage.minimum_filter(np.where(grown == 0, np.iinfo(grown.dtype).max, grown), 3)
+    touching = (grown > 0) & (ndimage.maximum_filter(grown, 3) != lowest)
+    result: npt.NDArray[np.bool_] = inside | ((grown > 0) & ~touching)
+    return result
+
+
+def _copy_sections(data: Path, place: Path, sections: Sequence[int], thin: int) -> None:
+    """Lay out what is trained on."""
+    for folder in ("images", "masks"):
+        (place / folder).mkdir()
+    for name in (f"{section:02}" for section in sections):
+        shutil.copy(data / "image" / f"{name}.png", place / "images")
+        inside = read_image(data / "label" / f"{name}.png")[0] > 0
+        mask = thinned(inside, thin).astype(np.uint8) * 255
+        tifffile.imwrite(place / "masks" / f"{name}.tif", mask)
+
+
+def _train(place: Path, settings: Training) -> UNet:
     output = place / "unet.pt"
-    bigunet.train(
-        data, output, settings=settings, val=table, val_share=0, classes=("membrane", "cell")
-    )
+    bigunet.train(place, output, settings=settings, val_share=0, classes=("membrane", "cell"))
     return bigunet.load_model(output)
 
 
@@ -103,7 +128,11 @@ def _figures(scores: Scores) -> dict[str, Any]:
         "v_info": sweep.v_info,
     }
     figures: dict[str, Any] = {name: round(one.value, 6) for name, one in best.items()}
-    return {**figures, "rand_at_fixed_threshold": round(sweep.fixed.rand_error, 6)}
+    return {
+        **figures,
+        "rand_at_fixed_threshold": round(sweep.fixed.rand_error, 6),
+        "rand_of_grown_cells": round(min(1 - c.thinned.rand_f_score for c in sweep.counts), 6),
+    }
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -124,10 +153,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--tile", type=int, default=324)
     parser.add_argument("--recipe", choices=("paper", "fast"), default="fast")
+    parser.add_argument("--thin", type=int, default=0, metavar="PIXELS")
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json, or go on with it")
     given = parser.parse_args()
-    sizes = {name: getattr(given, name) for name in ("width", "depth", "steps", "tile", "recipe")}
+    sizes = {
+        name: getattr(given, name) for name in ("width", "depth", "steps", "tile", "recipe", "thin")
+    }
     cases = [{"fold": fold} for fold in given.folds]
     runs = run_trials(run, given.data, sizes, cases, save=given.save, summary=summary)
     for one in runs:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -27,6 +28,8 @@ from benchmarks import (
     train_models,
     trials,
 )
+from bigunet.metrics.boundaries import components
+from bigunet.training.files import read_image
 
 Run = Callable[..., dict[str, Any]]
 TINY = ("--steps", "1", "--tile", "20", "--width", "2")
@@ -185,6 +188,17 @@ def test_sections_are_scored_in_folds(
     assert list(fold["sections"]) == ["01"]
     assert saved["mean"] == saved["median"] == fold["sections"]["01"]
     assert 0 <= saved["mean"]["rand"] <= saved["mean"]["rand_at_fixed_threshold"]
+    assert 0 <= saved["mean"]["rand_of_grown_cells"] <= 1
+
+
+def test_thinned_membranes_join_no_cells(shared_data: Path) -> None:
+    inside = read_image(shared_data / "isbi2012_em" / "train" / "label" / "00.png")[0] > 0
+    thinned = bench_em.thinned(inside, 2)
+    before, after = components(inside), components(thinned)
+    assert (thinned >= inside).all()
+    assert thinned.mean() > inside.mean() + 0.1
+    assert after.max() == before.max() == len(np.unique(before[inside] * 1000 + after[inside]))
+    assert np.array_equal(bench_em.thinned(inside, 0), inside)
 
 
 def test_changes_of_the_image_are_compared(
